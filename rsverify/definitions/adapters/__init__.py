@@ -1,0 +1,1 @@
+"""The known adapters, one small file each; `definitions.registry` finds them."""

@@ -1,0 +1,256 @@
+"""Init distributions of factors: how to draw them, and the exact moments that theory needs.
+
+A law of independent entries is a standard variable times a spread; the spread is a formula in `r` and the axis names,
+so that "1/r" or "1/sqrt(i)" follow the sizes. Standard moments are fractions: theory stays exact.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from rsverify.errors import AdapterError
+from rsverify.expressions import Expression
+
+
+def _formula(value: float | int | str | Expression) -> Expression:
+    return value if isinstance(value, Expression) else Expression(str(value))
+
+
+@dataclass(frozen=True)
+class Law(ABC):
+    """How the entries of a factor are drawn at init; `trainable` says whether training may move it."""
+
+    @property
+    def trainable(self) -> bool:
+        return True
+
+    @property
+    @abstractmethod
+    def spread(self) -> Expression:
+        """The factor of scale: an entry is `spread` times a standard variable."""
+
+    @abstractmethod
+    def standard_moment(self, order: int) -> Fraction:
+        """E z**order of the standard variable z."""
+
+    @property
+    def independent(self) -> bool:
+        """Whether the entries are independent; where not, moments of products of entries need the law's own argument."""
+        return True
+
+    @abstractmethod
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard variables, float64; the last two axes are those of the factor."""
+
+    @abstractmethod
+    def text(self) -> str:
+        """The declaration as one would write it."""
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], sizes: Mapping[str, float]) -> np.ndarray:
+        """Entries in float64, for axis sizes given by name.
+
+        Args: sizes must hold `r` and the axes that the spread names.
+        """
+        return self.standard_draw(rng, shape) * self.scale(sizes)
+
+    def scale(self, sizes: Mapping[str, float]) -> float:
+        """The spread as a number at given sizes."""
+        value = float(self.spread.evaluate({name: float(size) for name, size in sizes.items()}))
+        if not math.isfinite(value):
+            raise AdapterError(f"law {self.text()} has spread {value} at {dict(sizes)}; expected a finite number")
+        return value
+
+    def standard_cumulant(self, order: int) -> Fraction:
+        """The cumulant of the standard variable, from its moments."""
+        moments = [self.standard_moment(k) for k in range(order + 1)]
+        cumulants = [Fraction(0)] * (order + 1)
+        for n in range(1, order + 1):
+            cumulants[n] = moments[n] - sum(math.comb(n - 1, k - 1) * cumulants[k] * moments[n - k] for k in range(1, n))
+        return cumulants[order]
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+@dataclass(frozen=True)
+class Zero(Law):
+    """All entries zero."""
+
+    @property
+    def spread(self) -> Expression:
+        return Expression("0")
+
+    def standard_moment(self, order: int) -> Fraction:
+        return Fraction(int(order == 0))
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.zeros(shape)
+
+    def text(self) -> str:
+        return "zero"
+
+
+@dataclass(frozen=True)
+class Constant(Law):
+    """All entries equal to `value`, a number or a formula in r and axis names."""
+
+    value: float | str | Expression
+
+    @property
+    def spread(self) -> Expression:
+        return _formula(self.value)
+
+    def standard_moment(self, order: int) -> Fraction:
+        return Fraction(1)
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.ones(shape)
+
+    def text(self) -> str:
+        return f"constant({self.spread.text})"
+
+
+@dataclass(frozen=True)
+class Gaussian(Law):
+    """Independent normal entries of standard deviation `std`, a number or a formula in r and axis names."""
+
+    std: float | str | Expression = 1
+
+    @property
+    def spread(self) -> Expression:
+        return _formula(self.std)
+
+    def standard_moment(self, order: int) -> Fraction:
+        return Fraction(0 if order % 2 else math.prod(range(1, order, 2)))
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.standard_normal(shape)
+
+    def text(self) -> str:
+        return f"gaussian(std={self.spread.text})"
+
+
+@dataclass(frozen=True)
+class Uniform(Law):
+    """Independent entries uniform on [-bound, bound], bound a number or a formula in r and axis names."""
+
+    bound: float | str | Expression = 1
+
+    @property
+    def spread(self) -> Expression:
+        return _formula(self.bound)
+
+    def standard_moment(self, order: int) -> Fraction:
+        return Fraction(0) if order % 2 else Fraction(1, order + 1)
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.uniform(-1.0, 1.0, shape)
+
+    def text(self) -> str:
+        return f"uniform(bound={self.spread.text})"
+
+
+@dataclass(frozen=True)
+class KaimingUniform(Law):
+    """Uniform on +-1/sqrt(fan): what kaiming_uniform_(a=sqrt(5)) draws, the default of nn.Linear and of LoRA's A.
+
+    `fan_in` is the name of the axis that is summed over when data meets the factor. The variance is 1/(3 fan).
+    """
+
+    fan_in: str = "i"
+
+    @property
+    def spread(self) -> Expression:
+        return Expression(f"1/sqrt({self.fan_in})")
+
+    def standard_moment(self, order: int) -> Fraction:
+        return Fraction(0) if order % 2 else Fraction(1, order + 1)
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.uniform(-1.0, 1.0, shape)
+
+    def text(self) -> str:
+        return f"kaiming_uniform(fan_in={self.fan_in})"
+
+
+@dataclass(frozen=True)
+class Orthonormal(Law):
+    """Rows (of a wide factor) or columns (of a tall one) orthonormal and uniformly distributed, times `gain`.
+
+    Entries are dependent: a single entry has mean zero and variance gain**2 / (the larger of the two sizes).
+    """
+
+    gain: float | str | Expression = 1
+
+    @property
+    def spread(self) -> Expression:
+        return _formula(self.gain)
+
+    @property
+    def independent(self) -> bool:
+        return False
+
+    def standard_moment(self, order: int) -> Fraction:
+        raise AdapterError("the entries of an orthonormal factor are dependent: their moments depend on both sizes")
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        *batch, rows, columns = shape
+        tall, wide = max(rows, columns), min(rows, columns)
+        q, triangle = np.linalg.qr(rng.standard_normal((*batch, tall, wide)))
+        # Signs from the triangle make the draw uniform; QR alone favours one orientation.
+        q = q * np.sign(np.diagonal(triangle, axis1=-2, axis2=-1))[..., None, :]
+        return q if rows >= columns else np.swapaxes(q, -1, -2)
+
+    def text(self) -> str:
+        return f"orthonormal(gain={self.spread.text})"
+
+
+@dataclass(frozen=True)
+class Frozen(Law):
+    """A law whose factor is drawn once and never trained. Made by `frozen(law)`."""
+
+    law: Law
+
+    @property
+    def trainable(self) -> bool:
+        return False
+
+    @property
+    def spread(self) -> Expression:
+        return self.law.spread
+
+    @property
+    def independent(self) -> bool:
+        return self.law.independent
+
+    def standard_moment(self, order: int) -> Fraction:
+        return self.law.standard_moment(order)
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return self.law.standard_draw(rng, shape)
+
+    def text(self) -> str:
+        return f"frozen({self.law.text()})"
+
+
+def frozen(law: Law) -> Frozen:
+    """The law of a factor that training leaves alone."""
+    return law if isinstance(law, Frozen) else Frozen(law)
+
+
+def rescaled(law: Law, factor: str) -> Law:
+    """The same law with its spread multiplied by a formula, e.g. "1/sqrt(r)" or "sqrt(r)"."""
+    if isinstance(law, Frozen):
+        return Frozen(rescaled(law.law, factor))
+    spread = f"({law.spread.text})*({factor})"
+    changed: dict[type[Law], Any] = {Gaussian: "std", Constant: "value", Uniform: "bound", Orthonormal: "gain"}
+    if isinstance(law, KaimingUniform):
+        return Uniform(bound=spread)
+    return law if isinstance(law, Zero) else replace(law, **{changed[type(law)]: spread})

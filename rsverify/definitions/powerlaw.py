@@ -1,0 +1,66 @@
+"""The leading power of a formula in one of its quantities, read off its structure."""
+
+from __future__ import annotations
+
+import ast
+from fractions import Fraction
+
+from rsverify.errors import RuleError
+from rsverify.expressions import Expression
+
+
+def leading_power(expression: Expression, name: str) -> Fraction:
+    """The e for which the formula grows like name**e as name grows, all other quantities positive and fixed.
+
+    Raises: RuleError where there is no power law, or where a difference of equal powers hides it.
+    """
+    return _power(expression.text, expression.tree, name)
+
+
+def _power(text: str, node: ast.expr, name: str) -> Fraction:
+    def refuse(problem: str) -> RuleError:
+        return RuleError(f"formula {text!r} has no power law in {name}: {problem}\n  {text}\n  {' ' * node.col_offset}^")
+
+    if not any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node)):
+        return Fraction(0)
+    if isinstance(node, ast.Name):
+        return Fraction(1)
+    if isinstance(node, ast.UnaryOp):
+        return _power(text, node.operand, name)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        inside = [_power(text, argument, name) for argument in node.args]
+        if node.func.id in ("sqrt", "abs"):
+            return inside[0] / (2 if node.func.id == "sqrt" else 1)
+        if node.func.id in ("min", "max"):
+            return min(inside) if node.func.id == "min" else max(inside)
+        raise refuse(f"{node.func.id} of a growing quantity is not a power")
+    assert isinstance(node, ast.BinOp)
+    left = _power(text, node.left, name)
+    if isinstance(node.op, ast.Pow):
+        if any(isinstance(part, ast.Name) for part in ast.walk(node.right)):
+            raise refuse("the exponent must be a number")
+        return left * _number(node.right)
+    right = _power(text, node.right, name)
+    if isinstance(node.op, ast.Mult):
+        return left + right
+    if isinstance(node.op, ast.Div):
+        return left - right
+    if isinstance(node.op, ast.Sub) and left == right:
+        raise refuse("a difference of equal powers; simplify it first")
+    return max(left, right)
+
+
+def _number(node: ast.expr) -> Fraction:
+    if isinstance(node, ast.Constant):
+        return Fraction(str(node.value))
+    if isinstance(node, ast.UnaryOp):
+        return -_number(node.operand) if isinstance(node.op, ast.USub) else _number(node.operand)
+    if isinstance(node, ast.BinOp):
+        left, right = _number(node.left), _number(node.right)
+        if isinstance(node.op, ast.Div):
+            return left / right
+        if isinstance(node.op, ast.Mult):
+            return left * right
+        if isinstance(node.op, ast.Add | ast.Sub):
+            return left + right if isinstance(node.op, ast.Add) else left - right
+    raise RuleError("an exponent must be made of numbers and + - * /")

@@ -1,0 +1,67 @@
+"""What went wrong, the likely cause, the cure: every refusal of the package, each with its numbers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class RsverifyError(Exception):
+    """A refusal that the user can do something about; the command line prints it alone and exits with 2."""
+
+
+class InputError(RsverifyError, ValueError):
+    """An argument that cannot be used: ranks, probes, devices, folders, sizes."""
+
+
+class RuleError(RsverifyError, ValueError):
+    """A scaling rule that does not parse, or has no usable value at a rank asked for."""
+
+
+class AdapterError(RsverifyError, ValueError):
+    """A declaration that does not add up: an unbound axis, a factor never used, an axis of two sizes."""
+
+
+class UnknownName(RsverifyError, KeyError):
+    """A name that no registry holds; the message suggests the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        super().__init__(f"{kind}={name!r} is not known{suggest(name, self.known)}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class NotDerivable(RsverifyError):
+    """The symbolic witness cannot speak, and says why; a guess is never an answer.
+
+    `reason` is one sentence; `core` is the multilinear adapter inside that can be derived, or None.
+    """
+
+    def __init__(self, reason: str, core: Any = None) -> None:
+        self.reason, self.core = reason, core
+        hint = f"; its multilinear core {core.name!r} can be derived" if core is not None else ""
+        super().__init__(f"not derivable, because {reason}{hint}")
+
+
+class BudgetError(RsverifyError):
+    """What was asked for costs more than the budget allows; `needed` and `allowed` are in `unit`."""
+
+    def __init__(self, message: str, *, needed: float, allowed: float, unit: str) -> None:
+        self.needed, self.allowed, self.unit = needed, allowed, unit
+        super().__init__(message)
+
+
+class CheckpointError(RsverifyError):
+    """A checkpoint whose bytes are not those that its manifest names."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The tail of a message about an unknown name: the nearest names, or all of them where none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"; known are {', '.join(known)}" if known else ""

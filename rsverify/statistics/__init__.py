@@ -1,0 +1,1 @@
+"""Chance, kept honest: named streams, intervals, designed sample sizes, stopping rules, rounding bounds."""
