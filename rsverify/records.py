@@ -204,6 +204,23 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A number that a measurement must show beside its exponent, made by another route than the measurement itself.
+
+    It holds when |value - expected| <= tolerance; where it does not, the row is refuted whatever its exponent.
+    """
+
+    name: str
+    value: float
+    expected: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        return abs(self.value - self.expected) <= self.tolerance
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What a real model did: as Estimate, with the values of every seed.
 
@@ -220,6 +237,7 @@ class Measurement:
     model: str
     marked: tuple[int, ...] = ()
     bracket: tuple[float, float] | None = None
+    controls: tuple[Control, ...] = ()
     zero: bool = False
     data: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -276,6 +294,7 @@ class Verdict:
     provenance: Provenance
     question: str = ""
     sentence: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
