@@ -1,0 +1,39 @@
+"""rsverify says, with proof and measurement, how a low-rank adapter behaves as its rank grows.
+
+The names below are loaded when first used, so that `import rsverify` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "rsverify.definitions.adapter": ("Adapter",),
+    "rsverify.definitions.laws": ("Constant", "Gaussian", "KaimingUniform", "Orthonormal", "Uniform", "Zero", "frozen"),
+    "rsverify.definitions.rules": ("ScalingRule", "rules"),
+    "rsverify.definitions.registry": ("adapters",),
+    "rsverify.definitions.optimizers": ("optimizers",),
+    "rsverify.symbolic": ("derive",),
+    "rsverify.montecarlo": ("Budget", "estimate"),
+    "rsverify.training": ("measure",),
+    "rsverify.studies.verify": ("verify",),
+    "rsverify.errors": ("AdapterError", "BudgetError", "NotDerivable", "RsverifyError", "RuleError"),
+    "rsverify.records": ("Claim", "Estimate", "Measurement", "Prediction", "StableScaling", "Verdict"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rsverify' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -202,19 +202,19 @@ def _between(estimated: Estimate, measured: Measurement, margin: float) -> State
     return Statement(answer, f"transformer minus Monte Carlo is [{lo:+.3f}, {hi:+.3f}], margin {margin:g}")
 
 
-def outcome(rows: Sequence[Row], *, complete: bool = True) -> Outcome:
+def outcome(rows: Sequence[Row]) -> Outcome:
     """Holds when no row is refuted and every headline row is confirmed; needs at least one headline row."""
     if any(row.agreement == "refuted" for row in rows):
         return "does_not_hold"
     headlines = [row for row in rows if row.headline]
-    if complete and headlines and all(row.agreement == "confirmed" for row in headlines):
+    if headlines and all(row.agreement == "confirmed" for row in headlines):
         return "holds"
     return "inconclusive"
 
 
-def expected_outcome(rows: Sequence[Row], expect: Stability, *, complete: bool = True) -> Outcome:
+def expected_outcome(rows: Sequence[Row], expect: Stability) -> Outcome:
     """Whether every row has the stability that the user expects, and the witnesses agree about it."""
     if any(row.agreement == "refuted" or row.stability not in (expect, "inconclusive") for row in rows):
         return "does_not_hold"
-    settled = complete and bool(rows) and all(row.stability == expect and row.agreement == "confirmed" for row in rows)
+    settled = bool(rows) and all(row.stability == expect and row.agreement == "confirmed" for row in rows)
     return "holds" if settled else "inconclusive"

@@ -1,0 +1,48 @@
+"""`rsverify derive`: the symbolic witness alone."""
+
+from __future__ import annotations
+
+from rsverify.cli.options import Json, OneOptimizer, OneRule, Probe, Quantity, Regime, Seed, Statistic, Steps, refuse_unwritable, write_json
+
+
+def derive(
+    adapter: str,
+    *,
+    rule: OneRule = "alpha/sqrt(r)",
+    optimizer: OneOptimizer = "sgd",
+    quantity: Quantity = "update",
+    statistic: Statistic = "rms",
+    probe: Probe = "aligned",
+    steps: Steps = 1,
+    regime: Regime = "rank",
+    seed: Seed = 0,
+    json: Json = None,
+) -> int:
+    """Derive what must happen: the magnitude as a formula, and its power of the rank.
+
+    The seed is taken for uniformity; nothing is drawn.
+
+    Example: `rsverify derive lora --rule "alpha/r" --optimizer sgd`
+    """
+    from rich.console import Console
+
+    from rsverify.records import to_json
+    from rsverify.symbolic import derive as witness
+
+    refuse_unwritable(json)
+    found = witness(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    console = Console(highlight=False)
+    claim = found.claim
+    console.print(f"{claim.adapter} ({claim.init}), {claim.rule}, {claim.optimizer}")
+    console.print(f"{claim.quantity} {claim.statistic}, probe {claim.probe}, steps {claim.steps}, regime {claim.regime}")
+    if found.zero:
+        console.print("vanishes identically")
+    else:
+        console.print(f"exponent  r**({found.exponent})" + (f" log(r)**({found.log_exponent})" if found.log_exponent else ""))
+        if found.formula is not None:
+            console.print(f"formula   {found.formula.text}")
+        console.print("exact at every finite rank" if found.exact else f"leading order, error {found.error_order}")
+    for note in found.notes:
+        console.print(f"note      {note}")
+    write_json(to_json(found), json)
+    return 0

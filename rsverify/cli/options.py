@@ -1,0 +1,47 @@
+"""What several verbs share: their options, and where results go."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from rsverify.errors import InputError
+
+Seed = Annotated[int, Parameter(name="--seed", help="Seed of every random draw.")]
+Json = Annotated[Path | None, Parameter(name="--json", help="Write the result to this file as JSON.")]
+Alpha = Annotated[float, Parameter(name="--alpha", help="LoRA alpha.")]
+Ranks = Annotated[str | None, Parameter(name="--ranks", help="4,8,16 or 4:65536 (powers of two) or 2**40.")]
+OneRule = Annotated[str, Parameter(name="--rule", help="Scaling rule in r and alpha, or a name: lora, rslora.")]
+OneOptimizer = Annotated[str, Parameter(name="--optimizer", help="Optimizer, e.g. sgd or adamw:eps=1e-3,lr_ratio=16.")]
+Quantity = Annotated[
+    str, Parameter(name="--quantity", help="output, update, gradient:<factor>, gradient_norm, input_gradient, loss_decrease.")
+]
+Statistic = Annotated[str, Parameter(name="--statistic", help="rms, frobenius, projection or log.")]
+Probe = Annotated[str, Parameter(name="--probe", help="aligned, orthogonal or cosine:<c>.")]
+Steps = Annotated[int, Parameter(name="--steps", help="Optimizer steps taken; 0 = at init.")]
+Regime = Annotated[str, Parameter(name="--regime", help="rank (r to infinity) or width (width first).")]
+
+
+def refuse_unwritable(path: Path | None) -> None:
+    """Refuse a result file whose folder is not there, before any computation."""
+    if path is not None and not path.resolve().parent.is_dir():
+        raise InputError(f"json={str(path)!r} cannot be written: its folder does not exist")
+
+
+def write_json(data: Any, path: Path | None) -> None:
+    """Write a result to the file asked for, if one was."""
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"json={str(path)!r} cannot be written ({error.strerror})") from None
+
+
+def complain(message: str) -> None:
+    """A line on stderr."""
+    print(message, file=sys.stderr)

@@ -1,0 +1,87 @@
+"""`rsverify verify`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from rsverify.cli.options import Alpha, Json, Ranks, Seed, refuse_unwritable, write_json
+from rsverify.errors import InputError
+
+
+def verify(
+    *,
+    adapter: str = "lora",
+    rule: Annotated[tuple[str, ...], Parameter(help="Scaling rule in r and alpha; may be given several times.")] = (),
+    optimizer: Annotated[tuple[str, ...], Parameter(help="Optimizer; may be given several times.")] = (),
+    ranks: Ranks = None,
+    model: Annotated[
+        str | None, Parameter(help="Folder or hub name of a Hugging Face model to judge instead of the built-in base.")
+    ] = None,
+    config: Annotated[Path | None, Parameter(help="adapter_config.json with LoRA settings in PEFT's format.")] = None,
+    text: Annotated[Path | None, Parameter(help="Text file that the model's loss is taken on.")] = None,
+    expect: Literal["stable", "collapses", "explodes"] | None = None,
+    quantity: Annotated[str, Parameter(help="What --expect judges.")] = "update",
+    quick: Annotated[bool, Parameter(negative="", help="No training, no torch, a few seconds.")] = False,
+    out: Annotated[Path, Parameter(help="Folder for results.json and report.html.")] = Path("rsverify-out"),
+    device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
+    alpha: Alpha | None = None,
+    seed: Seed = 0,
+    json: Json = None,
+) -> int:
+    """Say whether theory, simulation and a real transformer agree on how an adapter behaves as its rank grows.
+
+    Exit code 0 = holds, 1 = does not hold, 2 = bad input, 3 = inconclusive.
+
+    Examples: `rsverify verify`, `rsverify verify --quick`,
+    `rsverify verify --rule "alpha/r" --optimizer sgd --expect stable`,
+    `rsverify verify --model ./my-model --config adapter_config.json --text notes.txt`
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from rsverify.report.page import write_page
+    from rsverify.report.terminal import show
+    from rsverify.studies import verify as study
+
+    refuse_unwritable(json)
+    problem, adapter_used, rules, alpha_used = None, adapter, rule or study.RULES, alpha
+    if model is not None:
+        if config is None or text is None:
+            raise InputError("--model needs --config adapter_config.json and --text FILE beside it")
+        if quick:
+            raise InputError("--model and --quick contradict each other: --quick touches no model")
+        from rsverify.studies.own_model import own_model
+
+        own = own_model(model, config=config, text=text, device=device, seed=seed)
+        problem, adapter_used = own.problem, own.adapter
+        rules = rule or (own.rule,)
+        alpha_used = own.alpha if alpha is None else alpha
+    elif config is not None or text is not None:
+        raise InputError("--config and --text belong to --model; give --model DIR|ID")
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("check")
+        verdict = study.verify(
+            adapter_used, rules, optimizers=optimizer or study.OPTIMIZERS, ranks=ranks, expect=expect, quantity=quantity,
+            problem=problem, quick=quick, alpha=study.ALPHA if alpha_used is None else alpha_used, seed=seed, device=device, out=out,
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )  # fmt: skip
+    show(verdict, Console(width=None if sys.stdout.isatty() else 150))
+    write_page(verdict, out / "report.html", command=_command())
+    if json is not None:
+        from rsverify.report.results import as_results
+
+        write_json(as_results(verdict), json)
+    print(f"Written: {out / 'results.json'}, {out / 'report.html'}", file=sys.stderr)
+    return verdict.exit_code
+
+
+def _command() -> str:
+    """The command as it was called, without the folder it was called from."""
+    import shlex
+
+    return shlex.join(["rsverify", *sys.argv[1:]]) if sys.argv[1:] else "rsverify verify"

@@ -1,0 +1,77 @@
+"""Log-log pictures of a verdict: predicted curve, points with intervals, margin band; as SVG text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rsverify.records import Row
+
+# Okabe and Ito's colours: told apart by colour-blind readers, and each with its own marker for greyscale.
+_STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"), ("#000000", "v", "-"))
+
+
+def curves(rows: Sequence[Row], *, margin: float) -> str:
+    """One picture for the rows of one quantity: magnitude over its value at the smallest rank, against rank.
+
+    Each witness is drawn relative to its own smallest rank, because a transformer's magnitudes and a layer's have
+    different units; the band is the predicted power within the margin.
+    """
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for index, row in enumerate(rows):
+        colour, marker, line = _STYLES[index % len(_STYLES)]
+        label = f"{row.claim.optimizer}, {row.claim.rule}"
+        ranks = _ranks(row)
+        if not ranks:
+            continue
+        base = float(ranks[0])
+        x = np.geomspace(ranks[0], ranks[-1], 100)
+        if row.predicted is not None and row.predicted.exponent is not None:
+            e = float(row.predicted.exponent)
+            axes.fill_between(x, (x / base) ** (e - margin), (x / base) ** (e + margin), color=colour, alpha=0.12, linewidth=0)
+            axes.plot(x, (x / base) ** e, color=colour, linestyle=line, linewidth=1.2, label=f"{label}: predicted {row.predicted.exponent}")
+        if row.estimated is not None and not row.estimated.zero:
+            _points(axes, row.estimated.curve, colour, marker, filled=True, label=f"{label}: Monte Carlo")
+        if row.measured is not None and not row.measured.zero:
+            _points(axes, row.measured.curve, colour, marker, filled=False, label=f"{label}: transformer")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("rank r")
+    axes.set_ylabel("magnitude over that at the smallest rank")
+    axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "rsverify", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _points(axes: object, curve: Sequence[object], colour: str, marker: str, *, filled: bool, label: str) -> None:
+    ranks, values, los, his = (np.array(column, dtype=float) for column in zip(*(tuple(p) for p in curve), strict=True))  # type: ignore[arg-type]
+    keep = values > 0
+    if not keep.any():
+        return
+    ranks, values, los, his = ranks[keep], values[keep], los[keep], his[keep]
+    unit = values[0]
+    errors = np.clip(np.stack((values - los, his - values)) / unit, 0, None)
+    face = colour if filled else "white"
+    axes.errorbar(  # type: ignore[attr-defined]
+        ranks, values / unit, errors, fmt=marker, color=colour, markerfacecolor=face, markersize=5, capsize=2, linewidth=0.9, label=label
+    )
+
+
+def _ranks(row: Row) -> list[int]:
+    found: set[int] = set()
+    for witness in (row.estimated, row.measured):
+        if witness is not None:
+            found.update(witness.ranks)
+    return sorted(found)

@@ -1,0 +1,49 @@
+"""The verdict on a terminal: the table, then what it means, then the outcome."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rsverify.records import Verdict
+from rsverify.report.words import OUTCOME_WORDS, exponent_text, measured_text, predicted_text
+
+_COLOUR = {"confirmed": "green", "refuted": "bold red", "inconclusive": "yellow"}
+_OUTCOME_COLOUR = {"holds": "bold green", "does_not_hold": "bold red", "inconclusive": "bold yellow"}
+
+
+def show(verdict: Verdict, console: Console) -> None:
+    """Print the table of a verdict with its sentences."""
+    for adapter, regime in dict.fromkeys((row.claim.adapter, row.claim.regime) for row in verdict.rows):
+        rows = [row for row in verdict.rows if (row.claim.adapter, row.claim.regime) == (adapter, regime)]
+        table = Table(title=f"{adapter}: exponents in rank (regime: {regime}; * = headline)", title_justify="left", expand=False)
+        for heading in ("optimizer", "rule", "quantity", "predicted", "Monte Carlo", "transformer", "stability", "agreement"):
+            table.add_column(heading, overflow="fold", no_wrap=heading in ("rule", "stability", "agreement"))
+        group: tuple[str, str] | None = None
+        for row in rows:
+            claim = row.claim
+            if group not in (None, (claim.optimizer, claim.rule)):
+                table.add_section()
+            group = (claim.optimizer, claim.rule)
+            quantity = f"{'*' if row.headline else ' '} {claim.quantity} {claim.statistic}"
+            quantity += f", {claim.probe}" if claim.probe != "aligned" else ""
+            quantity += f", {claim.steps} step{'s' * (claim.steps != 1)}"
+            simulated = exponent_text(row.estimated.interval, row.estimated.exponent) if row.estimated else "silent"
+            agreement = Text(row.agreement, style=_COLOUR[row.agreement])
+            table.add_row(
+                claim.optimizer, claim.rule, quantity, predicted_text(row), simulated, measured_text(row), row.stability, agreement
+            )
+        console.print(table)
+    for row in verdict.rows:
+        if row.headline or row.agreement == "refuted":
+            where = f"{row.claim.optimizer}, {row.claim.rule}"
+            console.print(f"  [dim]{where}, {row.claim.quantity} {row.claim.statistic}:[/dim] {row.meaning}", highlight=False)
+    for row in verdict.rows:
+        if row.agreement != "confirmed":
+            console.print(f"  [dim]{row.claim.optimizer}, {row.claim.rule}, {row.claim.quantity}:[/dim] {row.reason}", highlight=False)
+    for note in verdict.notes:
+        console.print(f"\n{note}", highlight=False)
+    outcome = Text(OUTCOME_WORDS[verdict.verdict], style=_OUTCOME_COLOUR[verdict.verdict])
+    console.print()
+    console.print(Text.assemble(outcome, ": ", verdict.sentence))

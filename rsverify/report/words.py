@@ -1,0 +1,116 @@
+"""What a row means for somebody who trains adapters, in one sentence; and the sentence over the whole table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rsverify.records import Outcome, Row, Stability
+
+_NOUN = {
+    "output": "what the adapter adds to a layer's output",
+    "update": "the change of a layer's output",
+    "gradient_norm": "the gradient of the adapter",
+    "input_gradient": "the gradient that the adapter passes down",
+    "loss_decrease": "the loss decrease",
+}
+_SIGN_LIKE = ("signsgd", "lion", "adam", "adamw", "rmsprop", "adagrad")
+OUTCOME_WORDS: dict[Outcome, str] = {"holds": "HOLDS", "does_not_hold": "DOES NOT HOLD", "inconclusive": "INCONCLUSIVE"}
+
+
+def meaning(row: Row, *, low: int = 16, high: int = 256) -> str:
+    """One sentence of consequence: what going from rank `low` to `high` does to this quantity."""
+    claim = row.claim
+    kind, _, factor = claim.quantity.partition(":")
+    noun = f"the gradient of factor {factor}" if factor else _NOUN[kind]
+    when = "at init" if claim.steps == 0 else f"after {claim.steps} step{'s' * (claim.steps > 1)}"
+    if row.agreement == "refuted":
+        return f"The witnesses contradict each other about {noun} {when}: do not rely on either."
+    exponent = _exponent(row)
+    if row.stability == "zero" or exponent is None:
+        return f"{noun[0].upper()}{noun[1:]} {when} is zero." if row.stability == "zero" else f"No power law can be told for {noun} {when}."
+    factor_of_change = (high / low) ** exponent
+    if row.stability == "stable":
+        return f"From rank {low} to {high}, {noun} {when} keeps its size."
+    if row.stability == "collapses":
+        return f"From rank {low} to {high}, {noun} {when} shrinks {1 / factor_of_change:.3g}-fold."
+    if row.stability == "explodes":
+        return f"From rank {low} to {high}, {noun} {when} grows {factor_of_change:.3g}-fold."
+    return f"From rank {low} to {high}, {noun} {when} changes by a factor near {factor_of_change:.3g}; the witnesses do not settle it."
+
+
+def sentence(rows: Sequence[Row], verdict: Outcome, *, expect: Stability | None, complete: bool) -> str:
+    """The verdict in one sentence."""
+    if not complete:
+        return f"Interrupted: {len(rows)} rows were finished and none of what is missing is claimed."
+    headlines = [row for row in rows if row.headline]
+    if expect is not None:
+        settled = sum(row.stability == expect for row in rows)
+        return f"{settled} of {len(rows)} rows are {expect}, as expected." if settled else f"None of the {len(rows)} rows is {expect}."
+    confirmed = sum(row.agreement == "confirmed" for row in headlines)
+    refuted = sum(row.agreement == "refuted" for row in rows)
+    if verdict == "does_not_hold":
+        return f"{refuted} of {len(rows)} rows are refuted: theory, simulation and training do not say the same."
+    tail = f"{confirmed} of {len(headlines)} headline rows are confirmed and none of {len(rows)} rows is refuted"
+    return f"{tail}: what must happen is what happens." if verdict == "holds" else f"{tail}; the rest cannot be told from these draws."
+
+
+def notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Sentences that keep two true rows from being read as a contradiction; made only where the table shows both."""
+    found = []
+    for rule in dict.fromkeys(row.claim.rule for row in rows):
+        sign = [row for row in rows if row.claim.rule == rule and row.claim.optimizer.partition(":")[0] in _SIGN_LIKE]
+        flat = [row for row in sign if row.claim.quantity == "gradient_norm" and row.stability == "stable"]
+        grows = [row for row in sign if row.claim.quantity == "update" and row.headline and row.stability == "explodes"]
+        if flat and grows:
+            optimizer = grows[0].claim.optimizer
+            power = _exponent(grows[0])
+            assert power is not None
+            found.append(
+                f"Under {optimizer}, {rule} keeps the gradient norm at init flat and lets the update grow as r**{power:g}, and these "
+                f"do not contradict each other: the norm at init is what reaches the factors before any step, the same for every optimizer. "
+                f"{optimizer} divides each entry of the gradient by its own size, so its step no longer knows that norm; every rank "
+                f"channel moves by lr, their contributions add up, and the update stays flat only if lr falls as r**-{power:g}."
+            )
+    return tuple(found)
+
+
+def exponent_text(interval: tuple[float, float] | None, exponent: float | None) -> str:
+    """An exponent with half the width of its interval, e.g. "-0.998 ± 0.012"."""
+    if exponent is None or interval is None:
+        return "none"
+    return f"{exponent:+.3f} ± {(interval[1] - interval[0]) / 2:.3f}"
+
+
+def predicted_text(row: Row) -> str:
+    """The predicted exponent as a person would write it."""
+    predicted = row.predicted
+    if predicted is None:
+        return "silent"
+    if predicted.zero:
+        return "zero"
+    if predicted.exponent is not None:
+        sign = "+" if predicted.exponent > 0 else ""
+        return f"{sign}{predicted.exponent}" + ("" if predicted.exact else " (leading)")
+    if predicted.exponent_range is not None:
+        return f"{predicted.exponent_range[0]} to {predicted.exponent_range[1]}"
+    return "none"
+
+
+def measured_text(row: Row) -> str:
+    """The measured exponent, or the bracket it is held against."""
+    if row.measured is None:
+        return "silent"
+    text = exponent_text(row.measured.interval, row.measured.exponent)
+    if row.measured.bracket is not None:
+        lo, hi = row.measured.bracket
+        text += f" in [{lo:+.2g}, {hi:+.2g}]"
+    return text
+
+
+def _exponent(row: Row) -> float | None:
+    if row.predicted is not None and row.predicted.exponent is not None:
+        return float(row.predicted.exponent)
+    for witness in (row.estimated, row.measured):
+        if witness is not None and witness.exponent is not None:
+            return witness.exponent
+    return None

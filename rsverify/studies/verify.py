@@ -1,0 +1,302 @@
+"""`verify`: every claim before all three witnesses, judged, written down as it goes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.claims import Setting, is_headline, setting
+from rsverify.definitions.optimizers import Optimizer, as_optimizer
+from rsverify.definitions.ranks import parse_ranks
+from rsverify.definitions.registry import as_adapter
+from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
+from rsverify.errors import InputError, NotDerivable, RsverifyError, suggest
+from rsverify.records import Claim, Estimate, Measurement, Outcome, Prediction, Row, Stability, Verdict
+from rsverify.report.provenance import provenance
+from rsverify.report.results import write_results
+from rsverify.report.words import meaning, notes, sentence
+from rsverify.verdict import MARGIN, expected_outcome, judge, outcome
+
+if TYPE_CHECKING:
+    from rsverify.training.problem import Problem
+
+RULES = ("alpha/r", "alpha/sqrt(r)")
+OPTIMIZERS = ("sgd", "adamw")
+ESTIMATE_RANKS = "4:65536"
+QUICK_RANKS = "4:4096"
+TRAIN_RANKS = "4:256"
+TRAIN_CEILING = 1024
+"""Ranks above are left to Monte Carlo: on the committed base they exceed every width eightfold."""
+TRAIN_DRAWS = 32
+"""Student intervals at the level of the error budget need some 32 draws, not 3."""
+ERROR_BUDGET = 1e-6
+"""False failures of a whole table."""
+D_IN, D_OUT = 24, 16
+"""Widths of the simulated layer: rectangular, because square layers hide transposes."""
+
+ASKED: tuple[dict[str, Any], ...] = (
+    {"quantity": "update", "statistic": "rms"},
+    {"quantity": "update", "statistic": "projection"},
+    {"quantity": "gradient_norm", "statistic": "frobenius", "steps": 0},
+    {"quantity": "loss_decrease", "statistic": "rms"},
+    {"quantity": "update", "statistic": "rms", "probe": "orthogonal"},
+    {"quantity": "input_gradient", "statistic": "rms"},
+)
+"""The rows for each rule and optimizer; `definitions.claims` says which of them are headline."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class _Table:
+    """What has been said so far, by claim; becomes a verdict at any moment."""
+
+    settings: tuple[Setting, ...]
+    margin: float
+    expect: Stability | None
+    question: str
+    seed: int
+    device: str
+    details: dict[str, Any]
+    hashes: dict[str, str] = field(default_factory=dict)
+    predicted: dict[Claim, Prediction] = field(default_factory=dict)
+    estimated: dict[Claim, Estimate] = field(default_factory=dict)
+    measured: dict[Claim, Measurement] = field(default_factory=dict)
+    silent: dict[Claim, dict[str, str]] = field(default_factory=dict)
+
+    def rows(self) -> tuple[Row, ...]:
+        found = []
+        for claim in (s.claim for s in self.settings):
+            heard = claim in self.predicted or claim in self.estimated or claim in self.measured
+            if not heard and claim not in self.silent:
+                continue
+            row = judge(
+                claim,
+                predicted=self.predicted.get(claim),
+                estimated=self.estimated.get(claim),
+                measured=self.measured.get(claim),
+                silent=self.silent.get(claim, {}),
+                headline=is_headline(claim),
+                margin=self.margin,
+            )
+            found.append(dataclasses.replace(row, meaning=meaning(row)))
+        return tuple(found)
+
+    def verdict(self, *, complete: bool) -> Verdict:
+        rows = self.rows()
+        answer: Outcome = "inconclusive"
+        if complete:
+            answer = outcome(rows) if self.expect is None else expected_outcome(rows, self.expect)
+        made = provenance(seed=self.seed, device=self.device, hashes=self.hashes, settings=self.details)
+        words = sentence(rows, answer, expect=self.expect, complete=complete)
+        return Verdict(answer, complete, rows, made, self.question, words, notes(rows))
+
+
+def verify(
+    adapter: Adapter | str = "lora",
+    rules: Sequence[ScalingRule | str | Callable[[float, float], float]] | ScalingRule | str = RULES,
+    *,
+    optimizers: Sequence[Optimizer | str] | Optimizer | str = OPTIMIZERS,
+    ranks: str | Sequence[int] | None = None,
+    expect: Stability | None = None,
+    quantity: str = "update",
+    problem: Problem | Callable[[], Problem] | None = None,
+    quick: bool = False,
+    alpha: float = ALPHA,
+    seed: int = 0,
+    margin: float = MARGIN,
+    device: str = "cpu",
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Whether what must happen is what happens: derived, simulated and trained, for each rule and optimizer.
+
+    Args:
+        ranks: of every numeric witness; by default 4:65536 simulated and 4:256 trained. Training stops at 1024.
+        expect: judge only `quantity`, and hold when every rule and optimizer given shows this stability.
+        problem: a model with a loss (or what makes one) in place of the committed base.
+        quick: no training and no torch.
+        out: folder for results.json, rewritten after every witness, so that an interruption loses nothing.
+    Raises: RsverifyError for anything that cannot be meant, before any computation.
+    """
+    adapter = as_adapter(adapter)
+    asked_rules = [as_rule(r) for r in ([rules] if isinstance(rules, ScalingRule | str) else rules)]
+    asked_optimizers = [as_optimizer(o) for o in ([optimizers] if isinstance(optimizers, Optimizer | str) else optimizers)]
+    estimate_ranks = parse_ranks(ranks if ranks is not None else QUICK_RANKS if quick else ESTIMATE_RANKS)
+    train_ranks = tuple(r for r in parse_ranks(ranks if ranks is not None else TRAIN_RANKS) if r <= TRAIN_CEILING)
+    settings = _settings(adapter, asked_rules, asked_optimizers, expect=expect, quantity=quantity)
+    _refuse(asked_rules, estimate_ranks, alpha=alpha, margin=margin, seed=seed)
+    folder = writable(out) if out is not None else None
+    if not quick:
+        _refuse_device(device)
+    table = _Table(
+        settings=settings,
+        margin=margin,
+        expect=expect,
+        question=_question(adapter, asked_rules, asked_optimizers, expect, quantity),
+        seed=seed,
+        device="cpu" if quick else device,
+        details={
+            "alpha": alpha, "d_in": D_IN, "d_out": D_OUT, "estimate_ranks": list(estimate_ranks), "error_budget": ERROR_BUDGET,
+            **({} if quick else {"train_ranks": list(train_ranks), "train_draws": TRAIN_DRAWS, "dtype": "float64"}),
+        },
+    )  # fmt: skip
+    report = progress or (lambda what, done, total: None)
+    try:
+        stages = [_derive_all(table), _estimate_all(table, estimate_ranks, alpha)]
+        stages.append(_skip_training(table) if quick else _measure_all(table, train_ranks, alpha, problem))
+        for stage in stages:
+            for what, done, total in stage:
+                report(what, done, total)
+                if folder is not None:
+                    write_results(table.verdict(complete=False), folder / "results.json")
+    except KeyboardInterrupt:
+        if folder is not None:
+            write_results(table.verdict(complete=False), folder / "results.json")
+        raise
+    verdict = table.verdict(complete=True)
+    if folder is not None:
+        write_results(verdict, folder / "results.json")
+    return verdict
+
+
+def writable(out: Path | str) -> Path:
+    """The folder, made if need be and seen to take a file.
+
+    Raises: InputError, before any computation.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".rsverify-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"out={str(out)!r} cannot be written ({error.strerror}); give another folder with --out") from None
+    return folder
+
+
+def _settings(
+    adapter: Adapter, rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], *, expect: Stability | None, quantity: str
+) -> tuple[Setting, ...]:
+    if not rules or not optimizers:
+        raise InputError("verify needs at least one rule and one optimizer")
+    asked = [dict(a) for a in ASKED]
+    if expect is not None:
+        if expect not in ("stable", "collapses", "explodes"):
+            known = ("stable", "collapses", "explodes")
+            raise InputError(f"expect={expect!r}; expected one of {', '.join(known)}{suggest(str(expect), known)}")
+        headline = [a for a in asked if a["quantity"] == quantity and a.get("probe", "aligned") == "aligned"]
+        asked = headline or [{"quantity": quantity, "statistic": "rms"}]
+    return tuple(setting(adapter, rule, optimizer=optimizer, **a) for optimizer in optimizers for rule in rules for a in asked)
+
+
+def _refuse(rules: Sequence[ScalingRule], ranks: Sequence[int], *, alpha: float, margin: float, seed: int) -> None:
+    if len(ranks) < 2:
+        raise InputError(f"ranks={list(ranks)}: an exponent needs at least two ranks, better five")
+    if not alpha > 0:
+        raise InputError(f"alpha={alpha}; expected a positive number")
+    if not 0 < margin < 0.25:
+        raise InputError(f"margin={margin}; expected 0 < margin < 0.25: rules in use differ by 1/2, a wider margin cannot tell them apart")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed={seed!r}; expected a whole number from 0")
+    for rule in rules:
+        rule.at(ranks, alpha)
+
+
+def _refuse_device(device: str) -> None:
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"device={device!r}; expected cpu or cuda")
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(
+                f"device={device!r} is not there: torch sees no CUDA device; use --device cpu, or install a CUDA build of torch"
+            )
+
+
+def _question(
+    adapter: Adapter, rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], expect: Stability | None, quantity: str
+) -> str:
+    what = f"{adapter.name} with {' and '.join(r.text for r in rules)} under {' and '.join(o.text for o in optimizers)}"
+    if expect is not None:
+        return f"Is the {quantity} of {what} {expect} as rank grows?"
+    return f"How do activations, gradients and learning of {what} change as rank grows, and do theory, simulation and training agree?"
+
+
+def _silence(table: _Table, claim: Claim, witness: str, reason: str) -> None:
+    table.silent.setdefault(claim, {})[witness] = reason
+
+
+def _derive_all(table: _Table) -> Iterator[tuple[str, int, int]]:
+    from rsverify.symbolic import derive
+
+    for index, s in enumerate(table.settings, start=1):
+        try:
+            table.predicted[s.claim] = derive(s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim))
+        except NotDerivable as error:
+            _silence(table, s.claim, "symbolic", error.reason)
+        except RsverifyError as error:
+            _silence(table, s.claim, "symbolic", str(error))
+        yield "derive", index, len(table.settings)
+
+
+def _estimate_all(table: _Table, ranks: tuple[int, ...], alpha: float) -> Iterator[tuple[str, int, int]]:
+    from rsverify.montecarlo import estimate
+
+    for index, s in enumerate(table.settings, start=1):
+        try:
+            table.estimated[s.claim] = estimate(
+                s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim), ranks=ranks, d_in=D_IN, d_out=D_OUT, alpha=alpha,
+                seed=table.seed, margin=table.margin, error_budget=ERROR_BUDGET, statements=len(table.settings) * 2 * (len(ranks) + 1),
+            )  # fmt: skip
+        except RsverifyError as error:
+            _silence(table, s.claim, "montecarlo", str(error))
+        yield "simulate", index, len(table.settings)
+
+
+def _skip_training(table: _Table) -> Iterator[tuple[str, int, int]]:
+    for s in table.settings:
+        _silence(table, s.claim, "training", "not asked: --quick trains nothing")
+    yield "train", 1, 1
+
+
+def _measure_all(
+    table: _Table, ranks: tuple[int, ...], alpha: float, problem: Problem | Callable[[], Problem] | None
+) -> Iterator[tuple[str, int, int]]:
+    from rsverify.statistics.intervals import level_for
+    from rsverify.training import fine_tuning_problem, measure_all
+
+    if len(ranks) < 2:
+        for s in table.settings:
+            _silence(table, s.claim, "training", f"fewer than two of the ranks are at most {TRAIN_CEILING}")
+        yield "train", 1, 1
+        return
+    yield "load the model", 0, 1
+    if problem is None:
+        problem = fine_tuning_problem(seed=table.seed, device=table.device)
+    elif callable(problem):
+        problem = problem()
+    table.hashes.update(problem.hashes)
+    table.details["model"] = problem.name
+    level = level_for(ERROR_BUDGET, 2 * len(table.settings))
+    answers: Mapping[Claim, Measurement | str] = measure_all(
+        table.settings, problem=problem, ranks=ranks, draws=TRAIN_DRAWS, alpha=alpha, seed=table.seed, level=level
+    )
+    for claim, answer in answers.items():
+        if isinstance(answer, str):
+            _silence(table, claim, "training", answer)
+        else:
+            table.measured[claim] = answer
+    yield "train", 1, 1
+
+
+def _asked(claim: Claim) -> dict[str, Any]:
+    names = ("quantity", "statistic", "probe", "steps", "regime")
+    return {name: getattr(claim, name) for name in names}
