@@ -21,6 +21,7 @@ def main(tokens: list[str] | None = None) -> None:
         help="How does a low-rank adapter behave as its rank grows? Derived, simulated and trained.",
         version=rsverify.__version__,
         version_flags=["--version"],
+        suppress_keyboard_interrupt=False,
     )
     for verb in _VERBS:
         app.command(f"rsverify.cli.{verb}:{verb}", name=verb)

@@ -11,11 +11,11 @@ from cyclopts import Parameter
 
 from rsverify.errors import InputError
 
-Seed = Annotated[int, Parameter(name="--seed", help="Seed of every random draw.")]
+Seed = Annotated[int, Parameter(name="--seed", allow_leading_hyphen=True, help="Seed of every random draw.")]
 Json = Annotated[Path | None, Parameter(name="--json", help="Write the result to this file as JSON.")]
 Alpha = Annotated[float, Parameter(name="--alpha", help="LoRA alpha.")]
-Ranks = Annotated[str | None, Parameter(name="--ranks", help="4,8,16 or 4:65536 (powers of two) or 2**40.")]
-OneRule = Annotated[str, Parameter(name="--rule", help="Scaling rule in r and alpha, or a name: lora, rslora.")]
+Ranks = Annotated[str | None, Parameter(name="--ranks", allow_leading_hyphen=True, help="4,8,16 or 4:65536 (powers of two) or 2**40.")]
+OneRule = Annotated[str, Parameter(name="--rule", allow_leading_hyphen=True, help="Scaling rule in r and alpha, or a name: lora, rslora.")]
 OneOptimizer = Annotated[str, Parameter(name="--optimizer", help="Optimizer, e.g. sgd or adamw:eps=1e-3,lr_ratio=16.")]
 Quantity = Annotated[
     str, Parameter(name="--quantity", help="output, update, gradient:<factor>, gradient_norm, input_gradient, loss_decrease.")

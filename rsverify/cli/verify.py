@@ -15,7 +15,9 @@ from rsverify.errors import InputError
 def verify(
     *,
     adapter: str = "lora",
-    rule: Annotated[tuple[str, ...], Parameter(help="Scaling rule in r and alpha; may be given several times.")] = (),
+    rule: Annotated[
+        tuple[str, ...], Parameter(allow_leading_hyphen=True, help="Scaling rule in r and alpha; may be given several times.")
+    ] = (),
     optimizer: Annotated[tuple[str, ...], Parameter(help="Optimizer; may be given several times.")] = (),
     ranks: Ranks = None,
     model: Annotated[

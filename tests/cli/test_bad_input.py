@@ -1,0 +1,131 @@
+"""Bad input: one clear message on stderr, exit code 2, before any computation."""
+
+import json
+import sys
+
+import pytest
+
+from rsverify import cli
+from rsverify.studies import verify as study
+
+
+def run(capsys, *words: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(words))
+    return int(stop.value.code or 0), capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def no_work(monkeypatch, tmp_path):
+    """Any witness that is asked has begun to work: that fails the test."""
+    monkeypatch.chdir(tmp_path)
+
+    def work(*_, **__):
+        raise AssertionError("work began before the input was refused")
+
+    for stage in ("_derive_all", "_estimate_all", "_measure_all"):
+        monkeypatch.setattr(study, stage, work)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ranks", "0,4"], "0 is not a rank"),
+        (["--ranks", "-4,8"], "-4 is not a rank"),
+        (["--ranks", "4,4"], "repeated"),
+        (["--ranks", "4.5,8"], "not a whole number"),
+        (["--ranks", "8,4"], "comes after"),
+        (["--ranks", "8"], "at least two ranks"),
+        (["--rule", "alpha/"], "does not parse"),
+        (["--rule", "alpha/(r-4)"], "divides by zero at r=4"),
+        (["--rule", "-alpha/r"], "negative"),
+        (["--rule", "(8-r)**0.5", "--ranks", "9,16"], "complex"),
+        (["--rule", "exp(r)"], "not finite"),
+        (["--rule", "__import__('os')"], "may not be called"),
+        (["--rule", "().__class__"], "not in the language"),
+        (["--rule", "rslorra"], "did you mean 'rslora'"),
+        (["--optimizer", "adamv"], "or 'adamw'"),
+        (["--optimizer", "adamw:epsi=1"], "did you mean 'eps'"),
+        (["--adapter", "lorra"], "did you mean 'lora'"),
+        (["--quantity", "updat", "--expect", "stable"], "did you mean 'update'"),
+        (["--device", "tpu"], "expected cpu or cuda"),
+        (["--expect", "stabel"], "stabel"),
+        (["--rnaks", "4,8"], "rnaks"),
+        (["--json", "no/such/folder/x.json"], "does not exist"),
+        (["--seed", "-1"], "seed"),
+        (["--model", "x"], "--config"),
+        (["--text", "x"], "--model"),
+    ],
+)
+def test_refused(capsys, words, said):
+    code, message = run(capsys, "verify", *words)
+    assert code == 2
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_cuda_that_is_not_there(capsys):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is here: its absence cannot be shown")
+    code, message = run(capsys, "verify", "--device", "cuda")
+    assert code == 2
+    assert "not there" in message
+
+
+def test_folder_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, message = run(capsys, "verify", "--out", str(tmp_path / "file" / "below"))
+    assert code == 2
+    assert "cannot be written" in message
+
+
+def test_unknown_verb_and_version(capsys):
+    assert run(capsys, "verfy")[0] == 2
+    assert run(capsys, "--version")[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["verify", "derive", "estimate", "report"])
+def test_every_verb_has_help_with_an_example(capsys, verb):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--help"])
+    assert not stop.value.code
+    out = capsys.readouterr().out
+    assert "Example" in out
+    assert f"rsverify {verb}" in " ".join(out.split())
+
+
+def test_interruption_keeps_the_rows_that_are_done(capsys, monkeypatch, tmp_path):
+    from rsverify.records import Prediction
+    from rsverify.report.results import read_results
+
+    def derive(table):
+        for index, s in enumerate(table.settings, start=1):
+            table.predicted[s.claim] = Prediction(s.claim, None, zero=True)
+            yield "derive", index, len(table.settings)
+
+    def stop(*_):
+        yield "simulate", 0, 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "_derive_all", derive)
+    monkeypatch.setattr(study, "_estimate_all", stop)
+    monkeypatch.setattr(study, "_skip_training", lambda table: iter(()))
+    code, message = run(capsys, "verify", "--quick", "--out", str(tmp_path / "out"))
+    assert code == 130
+    assert "interrupted" in message
+    verdict = read_results(tmp_path / "out" / "results.json")
+    assert not verdict.complete
+    assert len(verdict.rows) == 2 * 2 * len(study.ASKED)
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["complete"] is False
+
+
+def test_help_is_light():
+    """`--help` loads neither torch nor sympy nor scipy.stats nor matplotlib."""
+    import subprocess
+
+    heavy = ("torch", "sympy", "scipy.stats", "matplotlib")
+    code = "import sys; from rsverify import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += f"print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
