@@ -366,9 +366,8 @@ def to_json(record: Any) -> Any:
         return [to_json(value) for value in record]
     if isinstance(record, float) and not math.isfinite(record):
         return str(record)
-    if hasattr(record, "item") and getattr(record, "ndim", None) == 0:
-        return to_json(record.item())
-    return record
+    scalar: Any = record
+    return to_json(scalar.item()) if getattr(record, "ndim", None) == 0 else record
 
 
 def from_json(cls: type[T], data: Any) -> T:
@@ -414,6 +413,7 @@ def _restore(kind: Any, data: Any) -> Any:
     if kind is float:
         return float(data)
     if is_dataclass(kind):
-        hints = _hints(typing.cast(type, kind))
-        return kind(**{f.name: _restore(hints[f.name], data[f.name]) for f in fields(kind) if f.name in data})
+        make = typing.cast(type, kind)
+        hints = _hints(make)
+        return make(**{f.name: _restore(hints[f.name], data[f.name]) for f in fields(kind) if f.name in data})
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rsverify.records import Agreement, Claim, Estimate, Measurement, Outcome, Prediction, Row, Stability
 
@@ -129,7 +130,7 @@ def stability(predicted: Prediction | None, estimated: Estimate | None, measured
 def curve_agreement(predicted: Prediction, estimated: Estimate, ratio_margin: float) -> Statement:
     """Estimated over predicted magnitude at every rank, against 1 +- ratio_margin."""
     sizes = {key: estimated.data[key] for key in ("d_in", "d_out")}
-    data = {key: value for key, value in estimated.data.items() if key not in sizes}
+    data: dict[str, Any] = {key: value for key, value in estimated.data.items() if key not in sizes}
     curve = predicted.at(estimated.ranks, d_in=int(sizes["d_in"]), d_out=int(sizes["d_out"]), **data)
     answers: list[Agreement] = []
     worst = 1.0

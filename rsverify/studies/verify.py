@@ -104,7 +104,7 @@ def verify(
     ranks: str | Sequence[int] | None = None,
     expect: Stability | None = None,
     quantity: str = "update",
-    problem: Problem | Callable[[], Problem] | None = None,
+    problem: Problem | None = None,
     quick: bool = False,
     alpha: float = ALPHA,
     seed: int = 0,
@@ -118,7 +118,7 @@ def verify(
     Args:
         ranks: of every numeric witness; by default 4:65536 simulated and 4:256 trained. Training stops at 1024.
         expect: judge only `quantity`, and hold when every rule and optimizer given shows this stability.
-        problem: a model with a loss (or what makes one) in place of the committed base.
+        problem: a model with a loss in place of the committed base.
         quick: no training and no torch.
         out: folder for results.json, rewritten after every witness, so that an interruption loses nothing.
     Raises: RsverifyError for anything that cannot be meant, before any computation.
@@ -267,9 +267,7 @@ def _skip_training(table: _Table) -> Iterator[tuple[str, int, int]]:
     yield "train", 1, 1
 
 
-def _measure_all(
-    table: _Table, ranks: tuple[int, ...], alpha: float, problem: Problem | Callable[[], Problem] | None
-) -> Iterator[tuple[str, int, int]]:
+def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: Problem | None) -> Iterator[tuple[str, int, int]]:
     from rsverify.statistics.intervals import level_for
     from rsverify.training import fine_tuning_problem, measure_all
 
@@ -281,8 +279,6 @@ def _measure_all(
     yield "load the model", 0, 1
     if problem is None:
         problem = fine_tuning_problem(seed=table.seed, device=table.device)
-    elif callable(problem):
-        problem = problem()
     table.hashes.update(problem.hashes)
     table.details["model"] = problem.name
     level = level_for(ERROR_BUDGET, 2 * len(table.settings))
