@@ -1,0 +1,6 @@
+"""The witness that simulates: curves and exponents of any declared adapter, with intervals at declared error rates."""
+
+from rsverify.montecarlo.budget import Budget
+from rsverify.montecarlo.estimation import estimate
+
+__all__ = ["Budget", "estimate"]

@@ -1,0 +1,68 @@
+"""Data and init draws from named streams: blocks of draws of a fixed size, whatever the chunk that holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.laws import Frozen, Zero
+from rsverify.errors import InputError
+from rsverify.montecarlo.dense import Problem
+from rsverify.statistics.streams import stream
+
+BLOCK_ENTRIES = 2**17  # a block of drawn entries fits in a core's own cache (1 MB)
+BLOCK_DRAWS = 2048
+
+
+def make_problem(seed: int, *, d_in: int, d_out: int, cosine: float) -> Problem:
+    """A sample with |x|**2 = d_in, a probe of that norm at the cosine, a signal with |v| = 1: the same for every rank."""
+    x = stream(seed, "montecarlo", "x").standard_normal(d_in)
+    x *= math.sqrt(d_in / (x @ x))
+    v = stream(seed, "montecarlo", "v").standard_normal(d_out)
+    v /= math.sqrt(v @ v)
+    if abs(cosine) == 1.0:
+        return Problem(x, cosine * x, v)
+    if d_in < 2:
+        raise InputError(f"d_in={d_in}: a probe at cosine {cosine:g} needs at least two input axes")
+    other = stream(seed, "montecarlo", "probe").standard_normal(d_in)
+    other -= x * (x @ other) / (x @ x)
+    other *= math.sqrt((x @ x) / (other @ other))
+    return Problem(x, cosine * x + math.sqrt(1 - cosine**2) * other, v)
+
+
+def block_size(adapter: Adapter, rank: int, d_in: int, d_out: int) -> int:
+    """Draws per block: a matter of the adapter's shapes alone, so that no setting of memory changes a number."""
+    entries = sum(math.prod(shape) for shape in adapter.shapes(rank, d_in, d_out).values())
+    return max(1, min(BLOCK_DRAWS, BLOCK_ENTRIES // entries))
+
+
+def draw_factors(
+    adapter: Adapter, *, seed: int, phase: str, rank: int, d_in: int, d_out: int, draws: int, chunk: int
+) -> Iterator[tuple[int, dict[str, np.ndarray | None]]]:
+    """Chunks of init draws with their number of draws; identically zero factors come as None.
+
+    One stream per (phase, rank, factor, block); a chunk reads on where the last of its block stopped.
+    """
+    sizes = adapter.axis_sizes(rank, d_in, d_out)
+    shapes = adapter.shapes(rank, d_in, d_out)
+    block = block_size(adapter, rank, d_in, d_out)
+    for number, start in enumerate(range(0, draws, block)):
+        streams = {name: stream(seed, "montecarlo", phase, rank, name, number) for name in adapter.laws}
+        left = min(block, draws - start)
+        while left:
+            n = min(chunk, left)
+            left -= n
+            yield (
+                n,
+                {
+                    name: None if _vanishes(law) else law.draw(streams[name], (n, *shapes[name]), {**sizes, "d_in": d_in, "d_out": d_out})
+                    for name, law in adapter.laws.items()
+                },
+            )
+
+
+def _vanishes(law: object) -> bool:
+    return isinstance(law, Zero) or (isinstance(law, Frozen) and isinstance(law.law, Zero))
