@@ -142,7 +142,8 @@ class Prediction:
         """The predicted magnitude at each rank, as an array.
 
         Args: x_norm2 defaults to d_in and cosine to that of the claim's probe; gamma overrides the rule's values; data
-            gives further quantities that the formula names (power sums of the data's coordinates).
+            gives further quantities that the formula names (v_norm1 and the power sums Sab of `data_quantities`), by default those
+            of flat data: all |x_i|, |x'_i| equal, all |v_j| equal.
         Raises: InputError where no finite-rank formula exists or a quantity it needs was not given.
         """
         import numpy as np
@@ -155,6 +156,12 @@ class Prediction:
             "x_norm2": float(d_in if x_norm2 is None else x_norm2), "v_norm2": float(v_norm2),
             "cosine": self.claim.cosine if cosine is None else float(cosine), **data,
         }  # fmt: skip
+        for name in self.formula.names - values.keys():
+            if name == "v_norm1":
+                values[name] = math.sqrt(values["d_out"] * values["v_norm2"])
+            elif len(name) == 3 and name[0] == "S" and name[1:].isdigit():
+                # x_i**a x'_i**b summed: even powers lose the signs, odd ones keep the share that the cosine says.
+                values[name] = values["x_norm2"] ** 2 / values["d_in"] * (values["cosine"] if int(name[1]) % 2 else 1.0)
         if gamma is not None:
             values["gamma"] = np.asarray(gamma, dtype=np.float64)
         elif self.rule is not None:

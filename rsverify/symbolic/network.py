@@ -1,0 +1,141 @@
+"""Sums of tensor networks: what an adapter computes, and its gradients, as products of named tensors over shared indices.
+
+A term is a coefficient times atoms, each a tensor name with its indices; an index that stands in two atoms is summed.
+The tensors are the factors at init and the data: "x" sample, "x'" probe, "v" signal.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sympy as sp
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.laws import Frozen, Zero
+from rsverify.errors import NotDerivable
+from rsverify.symbolic import symbols as s
+
+DATA = ("x", "x'", "v")
+
+_fresh = itertools.count()
+
+
+@dataclass(frozen=True)
+class Index:
+    """A summation index: an identity and the axis that it runs over."""
+
+    identity: int
+    axis: str
+
+    @classmethod
+    def new(cls, axis: str) -> Index:
+        return cls(next(_fresh), axis)
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One tensor of a product with its indices."""
+
+    tensor: str
+    indices: tuple[Index, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A coefficient times a product of atoms; `free` are the indices that are not summed, in order."""
+
+    coefficient: sp.Expr
+    atoms: tuple[Atom, ...]
+    free: tuple[Index, ...] = ()
+
+    def renamed(self) -> Term:
+        """The same term with summed and free indices of its own."""
+        fresh: dict[Index, Index] = {}
+
+        def new(index: Index) -> Index:
+            return fresh.setdefault(index, Index.new(index.axis))
+
+        atoms = tuple(Atom(a.tensor, tuple(new(i) for i in a.indices)) for a in self.atoms)
+        return Term(self.coefficient, atoms, tuple(new(i) for i in self.free))
+
+    def joined(self, old: Sequence[Index], new: Sequence[Index]) -> Term:
+        """The same term with some indices replaced."""
+        swap = dict(zip(old, new, strict=True))
+        atoms = tuple(Atom(a.tensor, tuple(swap.get(i, i) for i in a.indices)) for a in self.atoms)
+        return Term(self.coefficient, atoms, tuple(swap.get(i, i) for i in self.free))
+
+
+Tensor = tuple[Term, ...]
+"""A sum of terms with the same free axes."""
+
+
+def scaled(tensor: Tensor, factor: sp.Expr) -> Tensor:
+    return tuple(Term(t.coefficient * factor, t.atoms, t.free) for t in tensor)
+
+
+def inner(left: Tensor, right: Tensor) -> Tensor:
+    """The sum over all free indices of a product: a scalar."""
+    found = []
+    for a, b in itertools.product(left, right):
+        a, b = a.renamed(), b.renamed()
+        b = b.joined(b.free, a.free)
+        found.append(Term(a.coefficient * b.coefficient, a.atoms + b.atoms))
+    return tuple(found)
+
+
+def data(name: str, axis: str) -> Tensor:
+    """A data vector with its index free."""
+    index = Index.new(axis)
+    return (Term(sp.Integer(1), (Atom(name, (index,)),), (index,)),)
+
+
+def at_init(adapter: Adapter, name: str) -> Tensor:
+    """A factor at init: nothing for a zero law."""
+    law = adapter.laws[name]
+    if isinstance(law.law if isinstance(law, Frozen) else law, Zero):
+        return ()
+    indices = tuple(Index.new(axis) for axis in adapter.operands[name])
+    return (Term(sp.Integer(1), (Atom(name, indices),), indices),)
+
+
+def contraction(
+    adapter: Adapter, factors: Mapping[str, Tensor], *, without: str | None = None, row: str | None = None, column: str | None = None
+) -> Tensor:
+    """gamma times the adapter's product of factors, with data on its rows or columns.
+
+    Args: `without` leaves a factor out, so that its axes are free (the gradient with respect to it); `row`, `column`
+        name the data vectors contracted with the result's rows and columns; where None, that axis is free.
+    """
+    rows, columns = single_axes(adapter)
+    total: list[Term] = []
+    names = [name for name in adapter.operands if name != without]
+    for choice in itertools.product(*(factors[name] for name in names)):
+        shared = {axis: Index.new(axis) for axis in adapter.axes}
+        atoms: list[Atom] = []
+        coefficient: sp.Expr = s.gamma
+        for name, term in zip(names, choice, strict=True):
+            own = term.renamed()
+            own = own.joined(own.free, [shared[axis] for axis in adapter.operands[name]])
+            atoms += own.atoms
+            coefficient *= own.coefficient
+        open_axes: list[str] = list(adapter.operands[without]) if without else []
+        for vector, axis in ((row, rows), (column, columns)):
+            if vector is not None:
+                atoms.append(Atom(vector, (shared[axis],)))
+            elif axis not in open_axes:
+                open_axes.append(axis)
+        total.append(Term(coefficient, tuple(atoms), tuple(shared[axis] for axis in open_axes)))
+    return tuple(total)
+
+
+def single_axes(adapter: Adapter) -> tuple[str, str]:
+    """The row and column axis of the result.
+
+    Raises: NotDerivable where one of them is a group: data then meets several axes at once.
+    """
+    rows, columns = adapter.result
+    if len(rows) != 1 or len(columns) != 1:
+        raise NotDerivable(f"the result of {adapter.expression!r} groups axes, and the data's invariants over groups are not written yet")
+    return rows[0], columns[0]

@@ -1,0 +1,24 @@
+"""The quantities that formulas name, each made once: two symbols called r with different assumptions are two symbols."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+r = sp.Symbol("r", positive=True)
+gamma = sp.Symbol("gamma", positive=True)
+lr = sp.Symbol("lr", positive=True)
+d_in = sp.Symbol("d_in", positive=True)
+d_out = sp.Symbol("d_out", positive=True)
+x_norm2 = sp.Symbol("x_norm2", positive=True)
+v_norm2 = sp.Symbol("v_norm2", positive=True)
+v_norm1 = sp.Symbol("v_norm1", positive=True)
+cosine = sp.Symbol("cosine", real=True)
+
+
+def power_sum(a: int, b: int) -> sp.Expr:
+    """sum over i of x_i**a x'_i**b, as `definitions.claims.data_quantities` names it; norms and inner products at order 2."""
+    if a + b == 0:
+        return d_in
+    if a + b == 2:
+        return cosine * x_norm2 if a == 1 else x_norm2
+    return sp.Symbol(f"S{a}{b}", real=True)
