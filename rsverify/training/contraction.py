@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import string
 from collections.abc import Mapping
 
@@ -86,8 +85,3 @@ def two_factors(adapter: Adapter) -> tuple[str, str] | None:
     found = {axes: name for name, axes in adapter.operands.items()}
     up, down = found.get((rows[0], rank)), found.get((rank, columns[0]))
     return None if up is None or down is None else (up, down)
-
-
-def parameter_count(module: AdapterModule) -> int:
-    """Number of trained entries."""
-    return sum(math.prod(p.shape) for p in module.trainable.values())

@@ -73,7 +73,7 @@ STEPS: Mapping[str, Step] = {
 """The optimizers that training speaks for."""
 
 DEGREE: Mapping[str, int] = {"sgd": 1, "momentum": 1, "signsgd": 0, "lion": 0}
-"""Powers of the gradient's scale in the first step, where that is exact: step(c g) = c**degree step(g). Epsilon breaks it for the others."""
+"""Where the first step is homogeneous in the gradient: step(c g) = c**degree step(g). Epsilon breaks it for the others."""
 
 
 def silence(optimizer: Optimizer) -> str | None:

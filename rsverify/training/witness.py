@@ -222,9 +222,14 @@ def _curve(claim: Claim, values: np.ndarray, ranks: Sequence[int], level: float)
             value, (lo, hi) = mean_interval(column, level)
         else:
             centre, (low, high) = log_mean_interval(column**2, level)
-            value, lo, hi = (math.exp(half / 2) for half in (centre, low, high))
+            value, lo, hi = math.exp(centre / 2), _exp(low / 2), _exp(high / 2)
         points.append(Point(int(rank), value, lo, hi))
     return tuple(points)
+
+
+def _exp(value: float) -> float:
+    """exp, infinite where two draws at an extreme level leave the upper end open."""
+    return math.exp(value) if value < 700 else math.inf
 
 
 def _spread_over_layers(claim: Claim, layers: np.ndarray, ranks: Sequence[int]) -> dict[str, float]:
@@ -245,6 +250,4 @@ def _epsilon_notes(s: Setting, raw: FirstSteps, gammas: np.ndarray, ranks: Seque
     if not hit:
         return []
     shown = ", ".join(map(str, hit))
-    return [
-        f"epsilon regime at ranks {shown}: the median gradient entry is below {EPSILON_REACH:g} eps (eps={eps:g}); SGD's exponents return there"
-    ]
+    return [f"epsilon regime at ranks {shown}: median |g| is below {EPSILON_REACH:g} eps (eps={eps:g}); SGD's exponents return there"]

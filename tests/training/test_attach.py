@@ -1,0 +1,98 @@
+"""Adapters as maps on data: any declared expression, and models that are found as they were left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from rsverify.definitions import Adapter, Constant, Gaussian, KaimingUniform, as_adapter, frozen
+from rsverify.errors import InputError
+from rsverify.training.attach import attach, build_adapters, find_targets, merge, unmerge
+from rsverify.training.contraction import two_factors
+
+NORMAL = Gaussian(std=1)
+DECLARED = [
+    Adapter("pair", "o r, r i -> o i", B=NORMAL, A=KaimingUniform(fan_in="i")),
+    Adapter("three", "o r, r s, s i -> o i", rank_axes=("r", "s"), B=NORMAL, M=NORMAL, A=frozen(NORMAL)),
+    Adapter("vera-like", "o, o r, r, r i -> o i", b=NORMAL, B=frozen(NORMAL), d=Constant(0.1), A=frozen(NORMAL)),
+    Adapter("product", "o r, r i, o s, s i -> o i", rank_axes=("r", "s"), B=NORMAL, A=NORMAL, D=NORMAL, C=NORMAL),
+    Adapter(
+        "kronecker", "a b, p r, r q -> (a p) (b q)", sizes={"a": "2", "b": "3", "p": "d_out/2", "q": "d_in/3"},
+        K=NORMAL, B=NORMAL, A=NORMAL,
+    ),
+]  # fmt: skip
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+@pytest.mark.parametrize("adapter", DECLARED, ids=lambda a: a.name)
+def test_acts_as_its_delta(adapter):
+    net = model()
+    modules = build_adapters(net, adapter, rank=5, gamma=0.7, targets=["0"], seed=1)
+    x = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(2, 2, 6)
+    expected = net[0](x) + x @ modules["0"].delta().T
+    with attach(net, modules) as attached:
+        torch.testing.assert_close(net[0](x), expected)
+        merge(attached)
+        torch.testing.assert_close(net[0](x), expected)
+        with pytest.raises(InputError, match="already in the weights"):
+            merge(attached)
+        unmerge(attached)
+        with pytest.raises(InputError, match="merge first"):
+            unmerge(attached)
+        assert [p.requires_grad for p in net.parameters()] == [False] * 4
+        assert all(p.requires_grad for p in attached.parameters())
+        assert len(attached.parameters()) == len(adapter.trainable)
+    assert [p.requires_grad for p in net.parameters()] == [True] * 4
+
+
+def test_kronecker_delta_is_torch_kron():
+    module = build_adapters(model(), DECLARED[-1], rank=2, gamma=2.0, targets=["0"])["0"]
+    torch.testing.assert_close(module.delta(), 2.0 * torch.kron(module.factor("K"), module.factor("B") @ module.factor("A")))
+
+
+def test_restores_after_an_error():
+    net = model()
+    x = torch.ones(6, dtype=torch.float64)
+    before = net(x)
+    modules = build_adapters(net, DECLARED[0], rank=2, gamma=1.0, targets=["*"])
+
+    def fail_while_merged():
+        with attach(net, modules) as attached:
+            merge(attached)
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail_while_merged()
+    assert torch.equal(net(x), before)
+
+
+def test_draws_differ_between_layers_draws_ranks_and_seeds():
+    def A(**kw):
+        return build_adapters(
+            nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4)}), as_adapter("lora"), gamma=1.0, targets=["*"], **kw
+        )
+
+    base = A(rank=3)
+    assert torch.equal(base["a"].factor("A"), A(rank=3)["a"].factor("A"))
+    for other in (base["b"], A(rank=3, draw=1)["a"], A(rank=3, seed=1)["a"], A(rank=4)["a"]):
+        assert not torch.equal(base["a"].factor("A"), other.factor("A")[:3])
+
+
+def test_targets():
+    net = nn.ModuleDict({"block": nn.ModuleDict({"q": nn.Linear(2, 2), "k": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})})
+    assert find_targets(net, ["q"]) == ("block.q",)
+    assert find_targets(net, ["block.*"]) == ("block.q", "block.k")
+    with pytest.raises(InputError, match=r"targets='value' matches no module; .* end in: q, k \(2 in all, e.g. block.q\)"):
+        find_targets(net, ["q", "value"])
+    with pytest.raises(InputError, match="which is no nn.Linear"):
+        find_targets(net, ["norm"])
+
+
+def test_two_factors_reads_structure_not_names():
+    assert two_factors(DECLARED[0]) == ("B", "A")
+    assert two_factors(Adapter("swapped", "k i, o k -> o i", rank_axes=("k",), down=NORMAL, up=NORMAL)) == ("up", "down")
+    assert two_factors(DECLARED[1]) is None
