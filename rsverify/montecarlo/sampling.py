@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.laws import Frozen, Zero
+from rsverify.definitions.laws import Frozen, Law, Zero
 from rsverify.errors import InputError
 from rsverify.montecarlo.dense import Problem
 from rsverify.statistics.streams import stream
@@ -54,8 +54,15 @@ def draw_block(
         draws -= n
         yield (
             n,
-            {name: None if _vanishes(law) else law.draw(streams[name], (n, *shapes[name]), sizes) for name, law in adapter.laws.items()},
+            {name: None if _vanishes(law) else _draw(law, streams[name], (n, *shapes[name]), sizes) for name, law in adapter.laws.items()},
         )
+
+
+def _draw(law: Law, rng: np.random.Generator, shape: tuple[int, ...], sizes: dict[str, int]) -> np.ndarray:
+    """As `law.draw`, scaled in place: at large ranks a second array costs as much as the draw."""
+    entries = law.standard_draw(rng, shape)
+    entries *= law.scale(sizes)
+    return entries
 
 
 def _vanishes(law: object) -> bool:

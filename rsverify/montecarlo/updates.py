@@ -98,11 +98,12 @@ def _lion(o: Optimizer, g: Array | None, w: Array | None, state: State, name: st
 
 def _adam(o: Optimizer, g: Array | None, w: Array | None, state: State, name: str, t: int, lr: float) -> Array:
     g, b1, b2, eps = _some(g), o.option("beta1"), o.option("beta2"), o.option("eps")
-    m, s = (1 - b1) * g, (1 - b2) * np.square(g)
+    m, s = np.asarray((1 - b1) * g), np.square(g, out=g)
+    s *= 1 - b2
     if t > 1:
         m, s = b1 * state.get((name, "m"), 0.0) + m, b2 * state.get((name, "s"), 0.0) + s
     state[name, "m"], state[name, "s"] = m, s
-    root = s / (1 - b2**t)
+    root = np.asarray(s / (1 - b2**t))
     np.sqrt(root, out=root)
     root += eps
     step = np.divide(m, root, out=root) if eps else _ratio(m, root)
