@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +23,14 @@ from rsverify.montecarlo.dense import Engine, Problem
 from rsverify.montecarlo.exponent import fit_exponent
 from rsverify.montecarlo.observables import check_askable, observe
 from rsverify.montecarlo.planning import Pilot, plan
-from rsverify.montecarlo.sampling import block_size, draw_factors, make_problem
+from rsverify.montecarlo.sampling import block_size, draw_block, make_problem
 from rsverify.records import Estimate, Point
 from rsverify.statistics.design import LEAST_DRAWS, SHARE
 from rsverify.statistics.intervals import level_for, normal_quantile
 
 RANKS = tuple(2**k for k in range(2, 17))
 LEARNING_RATE = 1e-3
+WORKERS = min(4, os.cpu_count() or 1)
 PILOT_ENTRIES = 2**18  # a pilot of the smallest ranks sees enough draws to know its own spread
 
 
@@ -50,16 +53,33 @@ class _Run:
         """The claim's numbers for `draws` draws of a phase, whether they vanish identically, the typical gradient entry."""
         engine = self.engine(rank)
         adapter, d_in, d_out = engine.adapter, engine.d_in, engine.d_out
+        block = block_size(adapter, rank, d_in, d_out)
+        blocks = -(-draws // block)
         per_draw = bytes_per_draw(adapter, rank, d_in, d_out)
-        chunk = self.budget.chunk(per_draw, block_size(adapter, rank, d_in, d_out), rank=rank)
-        values, vanishes, typical = [], True, math.inf
-        chunks = draw_factors(adapter, seed=self.seed, phase=phase, rank=rank, d_in=d_in, d_out=d_out, draws=draws, chunk=chunk)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for n, factors in chunks:
-                seen = observe(self.setting, engine, self.problem, factors, lr=self.lr, draws=n)
-                values.append(seen.values)
-                vanishes, typical = vanishes and seen.vanishes, min(typical, seen.typical)
-        return np.concatenate(values), vanishes, typical
+        # Fewer workers rather than a refusal where one draw at a time is all that fits.
+        workers = max(1, min(WORKERS, blocks, self.budget.bytes // per_draw))
+        chunk = self.budget.chunk(per_draw * workers, block, rank=rank)
+
+        def work(number: int) -> list[tuple[np.ndarray, bool, float]]:
+            n = min(block, draws - number * block)
+            chunks = draw_block(
+                adapter, seed=self.seed, phase=phase, rank=rank, d_in=d_in, d_out=d_out, number=number, draws=n, chunk=chunk
+            )
+            found = []
+            with np.errstate(over="ignore", invalid="ignore"):
+                for held, factors in chunks:
+                    seen = observe(self.setting, engine, self.problem, factors, lr=self.lr, draws=held)
+                    found.append((seen.values, seen.vanishes, seen.typical))
+            return found
+
+        # numpy lets go of the interpreter in its loops; each block has its own streams, so workers change no number.
+        if workers == 1:
+            done = [work(number) for number in range(blocks)]
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                done = list(pool.map(work, range(blocks)))
+        parts = [part for block_parts in done for part in block_parts]
+        return np.concatenate([p[0] for p in parts]), all(p[1] for p in parts), min(p[2] for p in parts)
 
 
 def bytes_per_draw(adapter: Adapter, rank: int, d_in: int, d_out: int) -> int:
@@ -141,11 +161,8 @@ def _estimate(run: _Run, ranks: tuple[int, ...], level: float, *, margin: float,
     if vanishes:
         curve = tuple(Point(rank, 0.0, 0.0, 0.0) for rank in ranks)
         return Estimate(claim, None, None, level, curve, sum(len(p.values) for p in pilots), "dense", zero=True, data=data)
-    if (
-        claim.steps
-        and typical < 100 * run.setting.optimizer.defaults.get("eps", 0.0)
-        and typical < 100 * run.setting.optimizer.option("eps")
-    ):
+    epsilon = run.setting.optimizer.option("eps") if "eps" in run.setting.optimizer.defaults else 0.0
+    if claim.steps and typical < 100 * epsilon:
         notes.append(f"epsilon regime: median |gradient entry| {typical:.2g} is below 100 eps; SGD's exponents return there")
     diverged = [p.rank for p in pilots if not np.isfinite(p.values).all()]
     if diverged:

@@ -20,6 +20,9 @@ from rsverify.statistics.intervals import student_quantile
 ROUNDING = 1e-13  # relative; no point weighs as if it were better known than float64 allows
 WELL_ABOVE = 8  # ranks from 8 widths on: the next correction there, (d/r)**2 / 4, is below 0.004
 ENOUGH = 5
+REMAINDER = 2.0
+"""Systematic error over the shift to the next reading: if each further reading shifts at most half as far, what all of
+them shift together is at most twice the first (a geometric series of ratio 1/2)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def fit_exponent(magnitudes: Sequence[Magnitude], *, width: int = 1) -> Fit:
     ]  # fmt: skip
     if not others:  # two ranks: nothing to compare with; a correction 1 + 1/r, as of E q**2 = r**2 + 2 r, is allowed for
         shifts = [float(abs(np.log1p(1 / ranks[1]) - np.log1p(1 / ranks[0])) / np.log(ranks[1] / ranks[0]))]
-    return Fit(exponent, variance**0.5, freedom, max(shifts), tuple(ranks))
+    return Fit(exponent, variance**0.5, freedom, REMAINDER * max(shifts), tuple(ranks))
 
 
 def predicted_error(ranks: Sequence[int], errors: np.ndarray, *, width: int = 1) -> float:

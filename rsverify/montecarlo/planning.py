@@ -69,7 +69,8 @@ def plan(
     seconds = sum(n * p.seconds for n, p in zip(draws, pilots, strict=True) if n > len(p.values))
     if budget.seconds is not None and seconds > budget.seconds:
         raise BudgetError(
-            f"the sample would take about {seconds:.3g} seconds, {budget.seconds:.3g} are allowed; leave out ranks or raise Budget(seconds=...)",
+            f"the sample would take about {seconds:.3g} seconds, {budget.seconds:.3g} are allowed; "
+            "leave out ranks or raise Budget(seconds=...)",
             needed=seconds, allowed=budget.seconds, unit="seconds",
         )  # fmt: skip
     return draws, tuple(notes)

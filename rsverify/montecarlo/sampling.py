@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.laws import Frozen, Zero
+from rsverify.definitions.laws import Frozen, Law, Zero
 from rsverify.errors import InputError
 from rsverify.montecarlo.dense import Problem
 from rsverify.statistics.streams import stream
@@ -39,29 +39,30 @@ def block_size(adapter: Adapter, rank: int, d_in: int, d_out: int) -> int:
     return max(1, min(BLOCK_DRAWS, BLOCK_ENTRIES // entries))
 
 
-def draw_factors(
-    adapter: Adapter, *, seed: int, phase: str, rank: int, d_in: int, d_out: int, draws: int, chunk: int
+def draw_block(
+    adapter: Adapter, *, seed: int, phase: str, rank: int, d_in: int, d_out: int, number: int, draws: int, chunk: int
 ) -> Iterator[tuple[int, dict[str, np.ndarray | None]]]:
-    """Chunks of init draws with their number of draws; identically zero factors come as None.
+    """The first `draws` init draws of a block, in chunks with their number of draws; identically zero factors come as None.
 
-    One stream per (phase, rank, factor, block); a chunk reads on where the last of its block stopped.
+    One stream per (phase, rank, factor, block); a chunk reads on where the last one stopped.
     """
-    sizes = adapter.axis_sizes(rank, d_in, d_out)
+    sizes = {**adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out}
     shapes = adapter.shapes(rank, d_in, d_out)
-    block = block_size(adapter, rank, d_in, d_out)
-    for number, start in enumerate(range(0, draws, block)):
-        streams = {name: stream(seed, "montecarlo", phase, rank, name, number) for name in adapter.laws}
-        left = min(block, draws - start)
-        while left:
-            n = min(chunk, left)
-            left -= n
-            yield (
-                n,
-                {
-                    name: None if _vanishes(law) else law.draw(streams[name], (n, *shapes[name]), {**sizes, "d_in": d_in, "d_out": d_out})
-                    for name, law in adapter.laws.items()
-                },
-            )
+    streams = {name: stream(seed, "montecarlo", phase, rank, name, number) for name in adapter.laws}
+    while draws:
+        n = min(chunk, draws)
+        draws -= n
+        yield (
+            n,
+            {name: None if _vanishes(law) else _draw(law, streams[name], (n, *shapes[name]), sizes) for name, law in adapter.laws.items()},
+        )
+
+
+def _draw(law: Law, rng: np.random.Generator, shape: tuple[int, ...], sizes: dict[str, int]) -> np.ndarray:
+    """As `law.draw`, scaled in place: at large ranks a second array costs as much as the draw."""
+    entries = law.standard_draw(rng, shape)
+    entries *= law.scale(sizes)
+    return entries
 
 
 def _vanishes(law: object) -> bool:

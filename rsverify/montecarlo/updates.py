@@ -1,5 +1,7 @@
 """The optimizers' updates on batches of draws, written for this witness alone.
 
+Gradients are used up: an update may write into them.
+
 A gradient or factor that is None is identically zero. Every draw is a run of its own: norms are per draw.
 """
 
@@ -46,15 +48,13 @@ def apply_step(
         rate = lr * (optimizer.option("lr_ratio") if name == "B" else 1.0)
         if decay and optimizer.name in COUPLED and w is not None:
             g = decay * w if g is None else g + decay * w
-        if decay and optimizer.name in DECOUPLED and w is not None:
-            kept = (1.0 - rate * decay) * w
-        else:
-            kept = w
+        kept = (1.0 - rate * decay) * w if decay and optimizer.name in DECOUPLED and w is not None else w
         if g is None and (name, "m") not in state and (name, "s") not in state:
             after[name] = kept
             continue
         step = _UPDATES[optimizer.name](optimizer, g, w, state, name, t, rate)
-        after[name] = -step if kept is None else kept - step
+        # The step is the update's own array: writing into it saves a pass over memory at large ranks.
+        after[name] = np.negative(step, out=step) if kept is None else np.subtract(kept, step, out=step)
     return after
 
 
@@ -77,7 +77,8 @@ def _ratio(top: Array | float, bottom: Array) -> Array:
 
 
 def _sgd(o: Optimizer, g: Array | None, w: Array | None, state: State, name: str, t: int, lr: float) -> Array:
-    return lr * _some(g)
+    assert g is not None  # no moments: a zero gradient moves nothing and is not handed on
+    return np.multiply(g, lr, out=g)
 
 
 def _momentum(o: Optimizer, g: Array | None, w: Array | None, state: State, name: str, t: int, lr: float) -> Array:
@@ -96,12 +97,18 @@ def _lion(o: Optimizer, g: Array | None, w: Array | None, state: State, name: st
 
 
 def _adam(o: Optimizer, g: Array | None, w: Array | None, state: State, name: str, t: int, lr: float) -> Array:
-    g, b1, b2 = _some(g), o.option("beta1"), o.option("beta2")
-    m = state[name, "m"] = b1 * state.get((name, "m"), 0.0) + (1 - b1) * g
-    s = state[name, "s"] = b2 * state.get((name, "s"), 0.0) + (1 - b2) * np.square(g)
-    root = np.sqrt(s * (1 / (1 - b2**t)))
-    root += o.option("eps")
-    return _ratio((lr / (1 - b1**t)) * m, root) if o.option("eps") == 0 else (lr / (1 - b1**t)) * m / root
+    g, b1, b2, eps = _some(g), o.option("beta1"), o.option("beta2"), o.option("eps")
+    m, s = np.asarray((1 - b1) * g), np.square(g, out=g)
+    s *= 1 - b2
+    if t > 1:
+        m, s = b1 * state.get((name, "m"), 0.0) + m, b2 * state.get((name, "s"), 0.0) + s
+    state[name, "m"], state[name, "s"] = m, s
+    root = np.asarray(s / (1 - b2**t))
+    np.sqrt(root, out=root)
+    root += eps
+    step = np.divide(m, root, out=root) if eps else _ratio(m, root)
+    step *= lr / (1 - b1**t)
+    return step
 
 
 def _rmsprop(o: Optimizer, g: Array | None, w: Array | None, state: State, name: str, t: int, lr: float) -> Array:
@@ -158,7 +165,7 @@ def _polar(matrix: Array) -> Array:
 
 
 def _some(g: Array | None) -> Array:
-    return np.float64(0.0) if g is None else g  # type: ignore[return-value]  # a scalar zero broadcasts
+    return np.zeros(()) if g is None else g  # a scalar zero broadcasts
 
 
 def _mixed(old: Array | float, new: Array, weight: float) -> Array:
