@@ -46,7 +46,7 @@ class AdapterModule(nn.Module):
         letter = dict(zip(adapter.axes, string.ascii_lowercase, strict=False))
         self._columns = tuple(sizes[axis] for axis in columns)
         # Operands from the data's side to the result's: einsum contracts from left to right, so x meets the small factors first.
-        self._order = tuple(reversed(adapter.laws))
+        self._order = tuple(adapter.laws)[::-1]
         words = {name: "".join(letter[axis] for axis in axes) for name, axes in adapter.operands.items()}
         left = ["Z" + "".join(letter[axis] for axis in columns), *(words[name] for name in self._order)]
         self._equation = ",".join(left) + "->Z" + "".join(letter[axis] for axis in rows)

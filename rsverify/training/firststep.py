@@ -52,7 +52,10 @@ class FirstSteps:
 
     @classmethod
     def empty(cls, layers: int, ranks: int, draws: int) -> FirstSteps:
-        return cls(*(np.zeros((layers, ranks, draws)) for _ in range(5)), np.zeros((layers, ranks)))
+        def zeros() -> np.ndarray:
+            return np.zeros((layers, ranks, draws))
+
+        return cls(zeros(), zeros(), zeros(), zeros(), zeros(), np.zeros((layers, ranks)))
 
 
 def first_steps(

@@ -96,5 +96,5 @@ def loss_decrease_check(
             practical[draw, j] = decrease(practical_lr)
     exponent = None
     if (practical > 0).all() and len(ranks) > 1:
-        exponent = float((np.log(practical) @ slope_weights(np.log(ranks))).mean())
+        exponent = float((np.log(practical) @ slope_weights(np.log(ranks).tolist())).mean())
     return LossDecreaseCheck(tuple(ranks), deviation, half, practical, practical_lr, exponent)

@@ -200,7 +200,7 @@ def _answer(
         share = float((values <= 0).mean())
         notes.append(f"wrong sign: {share:.0%} of the values are not positive, the step does not go down the loss; no exponent exists")
     elif len(ranks) > 1:
-        exponent, interval = per_draw_slope(np.log(ranks), np.log(values), level)
+        exponent, interval = per_draw_slope(np.log(ranks).tolist(), np.log(values), level)
         size |= _spread_over_layers(claim, layers, ranks)
         if "layer_exponent_min" in size:
             notes.append(f"layer by layer the exponent runs from {size['layer_exponent_min']:.3f} to {size['layer_exponent_max']:.3f}")
@@ -237,7 +237,7 @@ def _spread_over_layers(claim: Claim, layers: np.ndarray, ranks: Sequence[int]) 
     means = layers.mean(axis=2)
     if layers.shape[0] < 2 or (means <= 0).any():
         return {}
-    slopes = np.log(means) @ slope_weights(np.log(ranks)) * (1.0 if is_signed(claim) else 0.5)
+    slopes = np.log(means) @ slope_weights(np.log(ranks).tolist()) * (1.0 if is_signed(claim) else 0.5)
     return {"layer_exponent_min": float(slopes.min()), "layer_exponent_max": float(slopes.max())}
 
 
