@@ -66,10 +66,10 @@ def notes(rows: Sequence[Row]) -> tuple[str, ...]:
             power = _exponent(grows[0])
             assert power is not None
             found.append(
-                f"Under {optimizer}, {rule} keeps the gradient norm at init flat and lets the update grow as r**{power:g}, and these "
+                f"Under {optimizer}, {rule} keeps the gradient norm at init flat and lets the update grow as r**{power:.3g}, and these "
                 f"do not contradict each other: the norm at init is what reaches the factors before any step, whatever the optimizer. "
                 f"{optimizer} divides each entry of the gradient by its own size, so its step no longer knows that norm; every rank "
-                f"channel moves by lr, their contributions add up, and the update stays flat only if lr falls as r**-{power:g}."
+                f"channel moves by lr, their contributions add up, and the update stays flat only if lr falls as r**-{power:.3g}."
             )
     return tuple(found)
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 RULES = ("alpha/r", "alpha/sqrt(r)")
 OPTIMIZERS = ("sgd", "adamw")
-ESTIMATE_RANKS = "4:65536"
-QUICK_RANKS = "4:4096"
+ESTIMATE_RANKS = "4,16,64,256,1024,2048,4096,16384,65536"
+QUICK_RANKS = "16,64,256,1024"
 TRAIN_RANKS = "4:256"
 TRAIN_CEILING = 1024
 """Ranks above are left to Monte Carlo: on the committed base they exceed every width eightfold."""
@@ -35,10 +35,10 @@ TRAIN_DRAWS = 32
 """Student intervals at the level of the error budget need some 32 draws, not 3."""
 ERROR_BUDGET = 1e-6
 """False failures of a whole table."""
-D_IN, D_OUT = 24, 16
+D_IN, D_OUT = 16, 12
 """Widths of the simulated layer: rectangular, because square layers hide transposes."""
 
-UNSETTLED_CEILING = 1024
+UNSETTLED_CEILING = 64
 """Orthogonal probes do not average out over rank channels: every rank costs as many draws as rank 4, so few ranks must do."""
 
 ASKED: tuple[dict[str, Any], ...] = (
@@ -132,6 +132,8 @@ def verify(
     estimate_ranks = parse_ranks(ranks if ranks is not None else QUICK_RANKS if quick else ESTIMATE_RANKS)
     train_ranks = tuple(r for r in parse_ranks(ranks if ranks is not None else TRAIN_RANKS) if r <= TRAIN_CEILING)
     settings = _settings(adapter, asked_rules, asked_optimizers, expect=expect, quantity=quantity)
+    if quick:
+        settings = tuple(s for s in settings if expect is not None or is_headline(s.claim))
     _refuse(asked_rules, estimate_ranks, alpha=alpha, margin=margin, seed=seed)
     folder = writable(out) if out is not None else None
     if not quick:
@@ -256,8 +258,8 @@ def _estimate_all(table: _Table, ranks: tuple[int, ...], alpha: float) -> Iterat
     for index, s in enumerate(table.settings, start=1):
         try:
             table.estimated[s.claim] = estimate(
-                s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim), ranks=_simulated(s.claim, ranks), d_in=D_IN, d_out=D_OUT, alpha=alpha,
-                seed=table.seed, margin=table.margin, error_budget=ERROR_BUDGET, statements=len(table.settings) * 2 * (len(ranks) + 1),
+                s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim), ranks=_simulated(s.claim, ranks),
+                d_in=D_IN, d_out=D_OUT, alpha=alpha, seed=table.seed, margin=table.margin, error_budget=ERROR_BUDGET, statements=len(table.settings) * 2 * (len(ranks) + 1),
             )  # fmt: skip
         except RsverifyError as error:
             _silence(table, s.claim, "montecarlo", str(error))
@@ -279,6 +281,7 @@ def _skip_training(table: _Table) -> Iterator[tuple[str, int, int]]:
 
 def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: Problem | None) -> Iterator[tuple[str, int, int]]:
     from rsverify.statistics.intervals import level_for
+    from rsverify.studies.controls import controlled
     from rsverify.training import fine_tuning_problem, measure_all
 
     if len(ranks) < 2:
@@ -287,6 +290,7 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
         yield "train", 1, 1
         return
     yield "load the model", 0, 1
+    own = problem is not None
     if problem is None:
         problem = fine_tuning_problem(seed=table.seed, device=table.device)
     table.hashes.update(problem.hashes)
@@ -300,6 +304,8 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
             _silence(table, claim, "training", answer)
         else:
             table.measured[claim] = answer
+    yield "controls", 0, 1
+    table.measured = controlled(table.settings, table.measured, problem=problem, alpha=alpha, seed=table.seed, float64=not own)
     yield "train", 1, 1
 
 

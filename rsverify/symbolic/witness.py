@@ -95,7 +95,7 @@ def _text(shown: sp.Expr, claim: Claim) -> str:
     """The formula as text, with the cosine of an aligned or orthogonal probe put in."""
     if claim.cosine in (0.0, 1.0, -1.0):
         shown = shown.subs(s.cosine, int(claim.cosine))
-    return str(sp.factor_terms(shown))
+    return str(sp.factor_terms(shown)).replace("Abs(", "abs(")
 
 
 def _without_rule(claim: Claim) -> Claim:
