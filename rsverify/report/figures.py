@@ -24,8 +24,9 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
     Each witness is drawn relative to its own smallest rank, because a transformer's magnitudes and a layer's have
     different units; the band is the predicted power within the margin.
     """
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(9.0, 4.2))
+    # Fixed margins: an automatic layout draws everything several times.
+    axes = figure.add_axes((0.085, 0.13, 0.6, 0.83))
     for index, row in enumerate(rows):
         colour, marker, line = _STYLES[index % len(_STYLES)]
         label = f"{row.claim.optimizer}, {row.claim.rule}"
@@ -47,7 +48,7 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
     axes.set_xlabel("rank r")
     axes.set_ylabel("magnitude over that at the smallest rank")
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "rsverify", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

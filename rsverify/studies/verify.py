@@ -15,7 +15,7 @@ from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.errors import InputError, NotDerivable, RsverifyError, suggest
-from rsverify.records import Claim, Estimate, Measurement, Outcome, Prediction, Row, Stability, Verdict
+from rsverify.records import Claim, Estimate, Measurement, Outcome, Prediction, Provenance, Row, Stability, Verdict
 from rsverify.report.provenance import provenance
 from rsverify.report.results import write_results
 from rsverify.report.words import meaning, notes, sentence
@@ -62,8 +62,7 @@ class _Table:
     margin: float
     expect: Stability | None
     question: str
-    seed: int
-    device: str
+    made: Provenance
     details: dict[str, Any]
     hashes: dict[str, str] = field(default_factory=dict)
     predicted: dict[Claim, Prediction] = field(default_factory=dict)
@@ -94,7 +93,7 @@ class _Table:
         answer: Outcome = "inconclusive"
         if complete:
             answer = outcome(rows) if self.expect is None else expected_outcome(rows, self.expect)
-        made = provenance(seed=self.seed, device=self.device, hashes=self.hashes, settings=self.details)
+        made = dataclasses.replace(self.made, hashes=dict(self.hashes), settings=dict(self.details))
         words = sentence(rows, answer, expect=self.expect, complete=complete)
         return Verdict(answer, complete, rows, made, self.question, words, notes(rows))
 
@@ -143,8 +142,7 @@ def verify(
         margin=margin,
         expect=expect,
         question=_question(adapter, asked_rules, asked_optimizers, expect, quantity),
-        seed=seed,
-        device="cpu" if quick else device,
+        made=provenance(seed=seed, device="cpu" if quick else device),
         details={
             "alpha": alpha, "d_in": D_IN, "d_out": D_OUT, "estimate_ranks": list(estimate_ranks), "error_budget": ERROR_BUDGET,
             **({} if quick else {"train_ranks": list(train_ranks), "train_draws": TRAIN_DRAWS, "dtype": "float64"}),
@@ -255,11 +253,13 @@ def _derive_all(table: _Table) -> Iterator[tuple[str, int, int]]:
 def _estimate_all(table: _Table, ranks: tuple[int, ...], alpha: float) -> Iterator[tuple[str, int, int]]:
     from rsverify.montecarlo import estimate
 
+    # Every point of every curve, every exponent, and as many again for training.
+    statements = len(table.settings) * 2 * (len(ranks) + 1)
     for index, s in enumerate(table.settings, start=1):
         try:
             table.estimated[s.claim] = estimate(
-                s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim), ranks=_simulated(s.claim, ranks),
-                d_in=D_IN, d_out=D_OUT, alpha=alpha, seed=table.seed, margin=table.margin, error_budget=ERROR_BUDGET, statements=len(table.settings) * 2 * (len(ranks) + 1),
+                s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim), ranks=_simulated(s.claim, ranks), d_in=D_IN, d_out=D_OUT,
+                alpha=alpha, seed=table.made.seed, margin=table.margin, error_budget=ERROR_BUDGET, statements=statements,
             )  # fmt: skip
         except RsverifyError as error:
             _silence(table, s.claim, "montecarlo", str(error))
@@ -292,12 +292,12 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
     yield "load the model", 0, 1
     own = problem is not None
     if problem is None:
-        problem = fine_tuning_problem(seed=table.seed, device=table.device)
+        problem = fine_tuning_problem(seed=table.made.seed, device=table.made.device)
     table.hashes.update(problem.hashes)
     table.details["model"] = problem.name
     level = level_for(ERROR_BUDGET, 2 * len(table.settings))
     answers: Mapping[Claim, Measurement | str] = measure_all(
-        table.settings, problem=problem, ranks=ranks, draws=TRAIN_DRAWS, alpha=alpha, seed=table.seed, level=level
+        table.settings, problem=problem, ranks=ranks, draws=TRAIN_DRAWS, alpha=alpha, seed=table.made.seed, level=level
     )
     for claim, answer in answers.items():
         if isinstance(answer, str):
@@ -305,7 +305,7 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
         else:
             table.measured[claim] = answer
     yield "controls", 0, 1
-    table.measured = controlled(table.settings, table.measured, problem=problem, alpha=alpha, seed=table.seed, float64=not own)
+    table.measured = controlled(table.settings, table.measured, problem=problem, alpha=alpha, seed=table.made.seed, float64=not own)
     yield "train", 1, 1
 
 

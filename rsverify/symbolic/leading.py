@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 import sympy as sp
 
@@ -11,6 +12,7 @@ from rsverify.symbolic import symbols as s
 _d = sp.Symbol("d", positive=True)
 
 
+@lru_cache(maxsize=512)
 def rank_terms(expression: sp.Expr, *, cosine: float, regime: str) -> dict[tuple[Fraction, Fraction, Fraction], sp.Expr]:
     """The terms of an expression by their powers (a, b, c) of gamma, r and lr, for a probe and a regime.
 
@@ -30,7 +32,7 @@ def rank_terms(expression: sp.Expr, *, cosine: float, regime: str) -> dict[tuple
             powers.append(Fraction(str(power)))
         key = (powers[0], powers[1], powers[2])
         found[key] = found.get(key, sp.Integer(0)) + rest
-    return {key: value for key, value in found.items() if sp.simplify(value) != 0}
+    return {key: value for key, value in found.items() if sp.expand(value) != 0}
 
 
 def leading_exponent(terms: dict[tuple[Fraction, Fraction, Fraction], sp.Expr], p: Fraction) -> Fraction | None:
@@ -52,5 +54,5 @@ def _widest(expression: sp.Expr) -> sp.Expr:
     for term in sp.Add.make_args(expression):
         coefficient, power = term.as_coeff_exponent(_d)
         by_power[power] = by_power.get(power, sp.Integer(0)) + coefficient
-    kept = {power: value for power, value in by_power.items() if sp.simplify(value) != 0}
+    kept = {power: value for power, value in by_power.items() if sp.expand(value) != 0}
     return kept[max(kept)] if kept else sp.Integer(0)
