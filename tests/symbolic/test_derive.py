@@ -1,0 +1,83 @@
+"""What derive says: exponents of the theorem, of its counterpart for sign steps, and silence where it cannot speak."""
+
+from fractions import Fraction as Q
+
+import numpy as np
+import pytest
+
+import rsverify as rv
+
+RULES = {"alpha/r": Q(1), "alpha/sqrt(r)": Q(1, 2), "alpha/r**0.75": Q(3, 4), "alpha": Q(0)}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("asked", "sgd", "adamw"),
+    [
+        ({}, lambda p: 1 - 2 * p, lambda p: 1 - p),
+        ({"statistic": "projection"}, lambda p: 1 - 2 * p, lambda p: 1 - p),
+        ({"probe": "orthogonal"}, lambda p: Q(1, 2) - 2 * p, lambda p: Q(1, 2) - p),
+        ({"probe": "cosine:0.5"}, lambda p: 1 - 2 * p, lambda p: 1 - p),
+        ({"quantity": "gradient_norm", "statistic": "frobenius", "steps": 0}, lambda p: Q(1, 2) - p, lambda p: Q(1, 2) - p),
+        ({"quantity": "loss_decrease"}, lambda p: 1 - 2 * p, lambda p: 1 - p),
+        ({"quantity": "input_gradient"}, lambda p: 1 - 2 * p, lambda p: 1 - p),
+        ({"quantity": "input_gradient", "regime": "width"}, lambda p: Q(1, 2) - 2 * p, lambda p: Q(1, 2) - p),
+        ({"quantity": "gradient:A", "statistic": "frobenius"}, lambda p: Q(1, 2) - 2 * p, lambda p: Q(1, 2) - p),
+    ],
+    ids=["update", "projection", "orthogonal", "cosine", "norm", "loss", "input", "input, wide", "gradient A"],
+)
+def test_exponents(rule, asked, sgd, adamw):
+    p = RULES[rule]
+    assert rv.derive("lora", rule, optimizer="sgd", **asked).exponent == sgd(p)
+    assert rv.derive("lora", rule, optimizer="adamw", **asked).exponent == adamw(p)
+
+
+def test_output_at_init_vanishes():
+    found = rv.derive("lora", "alpha/r", quantity="output", steps=0)
+    assert found.zero
+    assert found.exponent is None
+
+
+def test_exact_and_leading_are_told_apart():
+    lora = rv.adapters()["lora"]
+    assert rv.derive(lora, "alpha/r").exact
+    assert not rv.derive(lora, "alpha/r", optimizer="adamw").exact
+    assert rv.derive(lora.with_init(A=rv.Gaussian(std="1/sqrt(i)")), "alpha/r", optimizer="adamw").exact
+
+
+def test_input_gradient_of_the_gaussian_is_the_known_curve():
+    """sqrt(r (r + d + 1)) times gamma**2, for std 1 and |x|**2 = d."""
+    adapter = rv.adapters()["lora"].with_init(A=rv.Gaussian(std=1))
+    ranks, d = np.array([1, 4, 16, 64]), 10
+    found = rv.derive(adapter, "alpha", quantity="input_gradient").at(ranks.tolist(), d_in=d, d_out=3)
+    np.testing.assert_allclose(found, np.sqrt(ranks * (ranks + d + 1)), rtol=1e-12)
+
+
+def test_init_decides_as_much_as_the_rule():
+    adapter = rv.adapters()["lora"].with_init(A=rv.Gaussian(std="1/r"))
+    assert rv.derive(adapter, "alpha/r").exponent == -3
+    assert rv.derive(adapter, "alpha*sqrt(r)").exponent == 0
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adafactor", "normalized-sgd", "adamw:eps=1", "sgd:clip=1"])
+def test_silence_has_a_reason(optimizer):
+    with pytest.raises(rv.NotDerivable) as caught:
+        rv.derive("lora", "alpha/r", optimizer=optimizer)
+    assert len(caught.value.reason) > 20
+
+
+def test_several_steps_and_logs_are_not_guessed():
+    for asked in ({"steps": 2}, {"statistic": "log"}):
+        with pytest.raises(rv.NotDerivable):
+            rv.derive("lora", "alpha/r", **asked)
+
+
+def test_orthonormal_is_not_guessed():
+    with pytest.raises(rv.NotDerivable, match="dependent"):
+        rv.derive(rv.adapters()["lora"].with_init(A=rv.Orthonormal()), "alpha/r")
+
+
+def test_a_rule_without_a_power_law_is_refused():
+    for rule in ("alpha/log(r)", lambda r, alpha: alpha / r):
+        with pytest.raises(rv.RuleError):
+            rv.derive("lora", rule)
