@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 
@@ -36,9 +37,9 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
         base = float(ranks[0])
         x = np.geomspace(ranks[0], ranks[-1], 100)
         if row.predicted is not None and row.predicted.exponent is not None:
-            e = float(row.predicted.exponent)
-            axes.fill_between(x, (x / base) ** (e - margin), (x / base) ** (e + margin), color=colour, alpha=0.12, linewidth=0)
-            axes.plot(x, (x / base) ** e, color=colour, linestyle=line, linewidth=1.2, label=f"{label}: predicted {row.predicted.exponent}")
+            curve = _predicted(row, x)
+            axes.fill_between(x, curve * (x / base) ** -margin, curve * (x / base) ** margin, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(x, curve, color=colour, linestyle=line, linewidth=1.2, label=f"{label}: predicted {row.predicted.exponent}")
         if row.estimated is not None and not row.estimated.zero:
             _points(axes, row.estimated.curve, colour, marker, filled=True, label=f"{label}: Monte Carlo")
         if row.measured is not None and not row.measured.zero:
@@ -54,6 +55,17 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _predicted(row: Row, x: np.ndarray) -> np.ndarray:
+    """The predicted curve over its first value: the formula at finite rank on the simulated data, or the bare power."""
+    predicted, estimated = row.predicted, row.estimated
+    assert predicted is not None and predicted.exponent is not None
+    if predicted.formula is None or estimated is None:
+        return (x / x[0]) ** float(predicted.exponent)
+    data: dict[str, Any] = {key: value for key, value in estimated.data.items() if key not in ("d_in", "d_out")}
+    curve = predicted.at(x.tolist(), d_in=int(estimated.data["d_in"]), d_out=int(estimated.data["d_out"]), **data)
+    return curve / curve[0]
 
 
 def _points(axes: object, curve: Sequence[object], colour: str, marker: str, *, filled: bool, label: str) -> None:

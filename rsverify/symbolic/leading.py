@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import sympy as sp
 
@@ -40,12 +41,13 @@ def leading_exponent(terms: dict[tuple[Fraction, Fraction, Fraction], sp.Expr], 
     return max((b - a * p for a, b, _ in terms), default=None)
 
 
-def _flat(expression: sp.Expr, cosine: float) -> dict[sp.Symbol, sp.Expr]:
+def _flat(expression: sp.Expr, cosine: float) -> dict[Any, Any]:
     c = sp.nsimplify(cosine, rational=True)
-    values: dict[sp.Symbol, sp.Expr] = {s.x_norm2: _d, s.d_in: _d, s.d_out: _d, s.v_norm2: sp.Integer(1), s.v_norm1: sp.sqrt(_d)}
+    values: dict[Any, Any] = {s.x_norm2: _d, s.d_in: _d, s.d_out: _d, s.v_norm2: sp.Integer(1), s.v_norm1: sp.sqrt(_d)}
     for symbol in expression.free_symbols:
-        if symbol.name[0] == "S" and symbol.name[1:].isdigit():
-            values[symbol] = _d * (c if int(symbol.name[1]) % 2 else 1)
+        name = str(symbol)
+        if name[0] == "S" and name[1:].isdigit():
+            values[symbol] = _d * (c if int(name[1]) % 2 else 1)
     return values
 
 
