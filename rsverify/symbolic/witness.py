@@ -19,6 +19,7 @@ from rsverify.records import Claim, Prediction
 from rsverify.symbolic import polynomial, signstep
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.leading import leading_exponent, rank_terms
+from rsverify.symbolic.network import DATA
 
 
 def derive(
@@ -39,6 +40,8 @@ def derive(
     """
     asked = setting(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
     claim, p = asked.claim, asked.rule.power
+    if clash := set(DATA) & set(asked.adapter.laws):
+        raise NotDerivable(f"factor {min(clash)!r} has the name of a data vector (sample x, signal v); give the factor another name")
     if claim.statistic == "log":
         raise NotDerivable("the mean of a logarithm is no polynomial of the draws")
     value, squared, exact = _magnitude(asked.adapter, asked.optimizer, _without_rule(claim))

@@ -81,3 +81,9 @@ def test_a_rule_without_a_power_law_is_refused():
     for rule in ("alpha/log(r)", lambda r, alpha: alpha / r):
         with pytest.raises(rv.RuleError):
             rv.derive("lora", rule)
+
+
+def test_a_factor_named_as_data_is_not_mistaken_for_it():
+    adapter = rv.Adapter("clash", "o r, r i -> o i", B=rv.Zero(), v=rv.Gaussian(std=1))
+    with pytest.raises(rv.NotDerivable, match="another name"):
+        rv.derive(adapter, "alpha/r")
