@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +26,7 @@ CONSTANTS = {"pi": math.pi}
 _MAX_LENGTH = 200_000
 _MAX_DEPTH = 400
 _MAX_POWER = 1000  # exact arithmetic must not be sent off to compute 9**9**9
+_MAX_BITS = 100_000  # of a rational raised to a power: what parsing cannot see, such as (1.0001**999)**999
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 
 
@@ -65,7 +68,8 @@ class Expression:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Name) and id(node) not in functions and node.id not in allowed | CONSTANTS.keys():
                 known = ", ".join(sorted(allowed))
-                raise ExpressionError(self.text, node.col_offset, f"unknown quantity {node.id!r}: this formula may use {known}")
+                text = self.text.strip()
+                raise ExpressionError(text, place(text, node), f"unknown quantity {node.id!r}: this formula may use {known}")
         return self
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
@@ -79,11 +83,26 @@ class Expression:
         """The same formula as a sympy expression over the given symbols, decimals read as exact fractions."""
         import sympy as sp
 
+        def too_large(what: str) -> InputError:
+            return InputError(f"expression={_window(self.text, 0)[0]!r}: {what} is too large for exact arithmetic")
+
+        def power(base: Any, exponent: Any) -> Any:
+            if exponent.is_number:
+                bits = max((max(abs(n.p), n.q).bit_length() for n in base.atoms(sp.Rational)), default=1)
+                if not abs(float(exponent)) * bits <= _MAX_BITS:
+                    raise too_large("a power")
+            return base**exponent
+
+        def gamma(argument: Any) -> Any:
+            if argument.is_number and not abs(float(argument)) <= _MAX_POWER:
+                raise too_large("a gamma function")
+            return sp.gamma(argument)
+
         functions: dict[str, Callable[..., Any]] = {
             "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "asin": sp.asin,
-            "erf": sp.erf, "gammafn": sp.gamma, "min": sp.Min, "max": sp.Max,
+            "erf": sp.erf, "gammafn": gamma, "min": sp.Min, "max": sp.Max,
         }  # fmt: skip
-        return _evaluate(self.tree, {**symbols, "pi": sp.pi}, (functions, lambda text: sp.Rational(Fraction(text))))
+        return _evaluate(self.tree, {**symbols, "pi": sp.pi}, (functions, lambda text: sp.Rational(Fraction(text)), power))
 
 
 def _numpy_functions() -> dict[str, Callable[..., Any]]:
@@ -103,11 +122,13 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
     }  # fmt: skip
 
 
-_NUMERIC = (_numpy_functions(), float)
+_Kit = tuple[dict[str, Callable[..., Any]], Callable[[str], Any], Callable[[Any, Any], Any]]
+
+_NUMERIC: _Kit = (_numpy_functions(), float, operator.pow)
 
 
-def _evaluate(node: ast.expr, values: Mapping[str, Any], kit: tuple[dict[str, Callable[..., Any]], Callable[[str], Any]]) -> Any:
-    functions, number = kit
+def _evaluate(node: ast.expr, values: Mapping[str, Any], kit: _Kit) -> Any:
+    functions, number, power = kit
     if isinstance(node, ast.Constant):
         return number(str(node.value))
     if isinstance(node, ast.Name):
@@ -123,7 +144,7 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any], kit: tuple[dict[str, Ca
             return left - right
         if isinstance(node.op, ast.Mult):
             return left * right
-        return left / right if isinstance(node.op, ast.Div) else left**right
+        return left / right if isinstance(node.op, ast.Div) else power(left, right)
     assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     return functions[node.func.id](*(_evaluate(argument, values, kit) for argument in node.args))
 
@@ -134,9 +155,12 @@ def _parse(text: str) -> ast.expr:
     if len(text) > _MAX_LENGTH:
         raise InputError(f"expression of {len(text)} characters; at most {_MAX_LENGTH} are read")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about string escapes and the like: strings are refused below
+            tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise ExpressionError(text.strip(), (error.offset or 1) - 1, f"does not parse: {error.msg}") from None
+        column = _offset(text.strip(), error.lineno or 1) + (error.offset or 1) - 1
+        raise ExpressionError(text.strip(), column, f"does not parse: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError):
         raise InputError(f"expression={_window(text, 0)[0]!r} is nested too deep or holds a character that no formula has") from None
     _check(text.strip(), tree, 0)
@@ -145,14 +169,14 @@ def _parse(text: str) -> ast.expr:
 
 def _check(text: str, node: ast.expr, depth: int) -> None:
     def refuse(problem: str) -> ExpressionError:
-        return ExpressionError(text, node.col_offset, problem)
+        return ExpressionError(text, place(text, node), problem)
 
     if depth > _MAX_DEPTH:
         raise refuse(f"nested deeper than {_MAX_DEPTH}")
     if isinstance(node, ast.Constant):
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
             raise refuse(f"{node.value!r} is not a real number")
-        if isinstance(node.value, float) and not math.isfinite(node.value):
+        if not math.isfinite(float(str(node.value))):
             raise refuse("a number that is not finite")
     elif isinstance(node, ast.Name):
         if node.id in FUNCTIONS:
@@ -181,7 +205,7 @@ def _check(text: str, node: ast.expr, depth: int) -> None:
 
 def _exceeds(exponent: ast.expr, bound: float) -> bool:
     """Whether an exponent made of numbers alone is larger than the bound."""
-    if any(isinstance(node, ast.Name) for node in ast.walk(exponent)):
+    if any(isinstance(node, ast.Name) and node.id not in FUNCTIONS.keys() | CONSTANTS.keys() for node in ast.walk(exponent)):
         return False
     try:
         return not abs(_evaluate(exponent, {}, _NUMERIC)) <= bound
@@ -189,7 +213,17 @@ def _exceeds(exponent: ast.expr, bound: float) -> bool:
         return True
 
 
+def place(text: str, node: ast.expr) -> int:
+    """Where a node stands in its text, in characters (ast counts bytes of a line)."""
+    start = _offset(text, node.lineno)
+    return start + len(text[start:].encode()[: node.col_offset].decode(errors="ignore"))
+
+
+def _offset(text: str, line: int) -> int:
+    return sum(len(before) + 1 for before in text.split("\n")[: line - 1])
+
+
 def _window(text: str, column: int) -> tuple[str, str]:
     """The part of a text around a column, and a line that marks the place."""
     start = max(0, column - 60)
-    return text[start : start + 120], " " * (column - start) + "^"
+    return text[start : start + 120].replace("\n", " "), " " * (column - start) + "^"

@@ -117,7 +117,7 @@ class Adapter:
             found.update(self.sizes(d_in, d_out, r))
         elif self.sizes is not None:
             widths = {"d_in": d_in, "d_out": d_out, "r": r}
-            found.update({axis: _whole(self, axis, Expression(text).evaluate(widths)) for axis, text in self.sizes.items()})
+            found.update({axis: _whole(self, axis, text, widths) for axis, text in self.sizes.items()})
         missing = [axis for axis in self.axes if axis not in found]
         if missing:
             raise AdapterError(f"adapter {self.name!r}: no size follows for axis {missing[0]!r} of {self.expression!r}; give it in sizes=")
@@ -157,9 +157,15 @@ def replace_adapter(adapter: Adapter, *, name: str | None = None, factors: Mappi
     )  # fmt: skip
 
 
-def _whole(adapter: Adapter, axis: str, value: float) -> int:
-    if value != round(value) or value < 1:
-        raise AdapterError(f"adapter {adapter.name!r}: axis {axis!r} would have size {value}; expected a whole number from 1")
+def _whole(adapter: Adapter, axis: str, text: str, widths: Mapping[str, int]) -> int:
+    try:
+        value = Expression(text).evaluate(widths)
+    except ArithmeticError as error:
+        raise AdapterError(f"adapter {adapter.name!r}: size {axis}={text!r} cannot be computed at {dict(widths)} ({error})") from None
+    if not math.isfinite(value) or value != round(value) or value < 1:
+        raise AdapterError(
+            f"adapter {adapter.name!r}: axis {axis!r} would have size {value} at {dict(widths)}; expected a whole number from 1"
+        )
     return round(value)
 
 
@@ -168,7 +174,8 @@ def _validate(adapter: Adapter) -> None:
     text = adapter.expression
 
     def refuse(problem: str, part: str, start: int = 0) -> AdapterError:
-        place = max(text.find(part, start), 0)
+        found = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)").search(text, start)
+        place = found.start() if found else max(text.find(part, start), 0)
         return AdapterError(f"adapter {adapter.name!r}: {problem}\n  {text}\n  {' ' * place}{'^' * max(len(part), 1)}")
 
     if text.count("->") != 1:
@@ -188,6 +195,8 @@ def _validate(adapter: Adapter) -> None:
         raise refuse(
             f"{len(operands)} operands but {len(adapter.laws)} factors ({given}); every factor has one operand, in order", left.strip()
         )
+    if not re.fullmatch(r"\s*((\([^()]*\w[^()]*\)|[^\s()]+)\s*)*", right):
+        raise refuse("the parentheses of the result do not pair up around axes", right.strip())
     groups = re.findall(r"\([^)]*\)|[^\s()]+", right)
     if len(groups) != 2:
         raise refuse("the result must have two axes or groups, rows then columns", right.strip())
@@ -208,6 +217,12 @@ def _validate(adapter: Adapter) -> None:
             raise refuse(f"factor {name} is orthonormal and needs two axes", left.strip())
     if not any(law.trainable for law in adapter.laws.values()):
         raise AdapterError(f"adapter {adapter.name!r}: every factor is frozen, nothing would train")
+    if isinstance(adapter.sizes, Mapping):
+        for axis, formula in adapter.sizes.items():
+            try:
+                Expression(formula).require_names({"r", "d_in", "d_out"})
+            except InputError as error:
+                raise AdapterError(f"adapter {adapter.name!r}: size of axis {axis}: {error}") from None
     for name, law in adapter.laws.items():
         try:
             law.spread.require_names({"r", "d_in", "d_out", *known})

@@ -56,7 +56,7 @@ class Optimizer:
     @property
     def text(self) -> str:
         """As on the command line: "adamw:eps=0.001,lr_ratio=16"."""
-        options = ",".join(f"{key}={value:g}" for key, value in sorted(self.given.items()))
+        options = ",".join(f"{key}={_shortest(value)}" for key, value in sorted(self.given.items()))
         return f"{self.name}:{options}" if options else self.name
 
     def __hash__(self) -> int:
@@ -64,6 +64,11 @@ class Optimizer:
 
     def __str__(self) -> str:
         return self.text
+
+
+def _shortest(value: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return short if float(short := f"{value:g}") == value else repr(float(value))
 
 
 def _make(name: str, formula: str, *, coordinatewise: bool = True, note: str = "", **defaults: float) -> Optimizer:

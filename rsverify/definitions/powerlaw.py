@@ -6,7 +6,7 @@ import ast
 from fractions import Fraction
 
 from rsverify.errors import RuleError
-from rsverify.expressions import Expression
+from rsverify.expressions import Expression, place
 
 
 def leading_power(expression: Expression, name: str) -> Fraction:
@@ -19,7 +19,7 @@ def leading_power(expression: Expression, name: str) -> Fraction:
 
 def _power(text: str, node: ast.expr, name: str) -> Fraction:
     def refuse(problem: str) -> RuleError:
-        return RuleError(f"formula {text!r} has no power law in {name}: {problem}\n  {text}\n  {' ' * node.col_offset}^")
+        return RuleError(f"formula {text!r} has no power law in {name}: {problem}\n  {text.strip()}\n  {' ' * place(text.strip(), node)}^")
 
     if not any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node)):
         return Fraction(0)
@@ -32,6 +32,8 @@ def _power(text: str, node: ast.expr, name: str) -> Fraction:
         if node.func.id in ("sqrt", "abs"):
             return inside[0] / (2 if node.func.id == "sqrt" else 1)
         if node.func.id in ("min", "max"):
+            if any(_may_be_negative(argument) for argument in node.args):
+                raise refuse(f"{node.func.id} of a quantity that may be negative")
             return min(inside) if node.func.id == "min" else max(inside)
         raise refuse(f"{node.func.id} of a growing quantity is not a power")
     assert isinstance(node, ast.BinOp)
@@ -45,9 +47,22 @@ def _power(text: str, node: ast.expr, name: str) -> Fraction:
         return left + right
     if isinstance(node.op, ast.Div):
         return left - right
-    if isinstance(node.op, ast.Sub) and left == right:
+    cancels = isinstance(node.op, ast.Sub) or _may_be_negative(node.left) or _may_be_negative(node.right)
+    if cancels and left == right:
         raise refuse("a difference of equal powers; simplify it first")
     return max(left, right)
+
+
+def _may_be_negative(node: ast.expr) -> bool:
+    """Whether a minus sign stands anywhere outside exponents."""
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.USub) or _may_be_negative(node.operand)
+    if isinstance(node, ast.Call):
+        return any(_may_be_negative(argument) for argument in node.args)
+    if isinstance(node, ast.BinOp):
+        parts = [node.left] if isinstance(node.op, ast.Pow) else [node.left, node.right]
+        return isinstance(node.op, ast.Sub) or any(_may_be_negative(part) for part in parts)
+    return False
 
 
 def _number(node: ast.expr) -> Fraction:

@@ -26,6 +26,8 @@ def parse_ranks(text: str | Sequence[int]) -> tuple[int, ...]:
             found += [lo << k for k in range((hi // lo).bit_length())]
         else:
             found.append(_rank(part, text))
+    if not found:
+        raise InputError(f"ranks={_shown(text)} is empty; {_SHAPE}")
     for before, after in itertools.pairwise(found):
         if after == before:
             raise InputError(f"ranks={_shown(text)}: {after} is repeated; {_SHAPE}")

@@ -104,6 +104,8 @@ def _usable(value: object) -> tuple[object, str]:
         return value, f"is complex ({value:.3g})"
     try:
         number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return value, "is not finite (too large for a float)"
     except (TypeError, ValueError):
         return value, f"returns {type(value).__name__}, not a number,"
     if math.isnan(number) or math.isinf(number):

@@ -35,9 +35,14 @@ def level_for(budget: float, statements: int) -> float:
 
 
 def mean_interval(values: np.ndarray, level: float) -> tuple[float, Interval]:
-    """Mean of independent values (last axis: draws) with its Student interval."""
+    """Mean of independent values with its Student interval.
+
+    Shapes: values (draws,).
+    """
     values = np.asarray(values, dtype=np.float64)
-    n = values.shape[-1]
+    if values.ndim != 1:
+        raise InputError(f"values of shape {values.shape}; expected one axis, the draws")
+    n = len(values)
     if n < 2:
         raise InputError(f"draws={n}: an interval needs at least two")
     mean = float(values.mean())
@@ -65,6 +70,8 @@ def slope_weights(log_ranks: Sequence[float], weights: Sequence[float] | None = 
     if len(x) < 2:
         raise InputError("ranks: an exponent needs at least two ranks")
     centred = x - (w @ x) / w.sum()
+    if not w @ centred**2 > 0:
+        raise InputError(f"log ranks={x.tolist()}, weights={w.tolist()}: a slope needs two different ranks of positive weight")
     return w * centred / (w @ centred**2)
 
 

@@ -87,27 +87,28 @@ def source(package: str = "sympy", limit: int = 2_000_000) -> Corpus:
 def strip_source(code: str) -> str | None:
     """The code without comments, docstrings and blank lines; None where it does not tokenize."""
     try:
-        docstring_lines = {line for first, last in _docstring_spans(ast.parse(code)) for line in range(first, last + 1)}
+        docstrings = list(_docstrings(ast.parse(code)))
         comments = {token.start for token in tokenize.generate_tokens(io.StringIO(code).readline) if token.type == tokenize.COMMENT}
     except (SyntaxError, tokenize.TokenError, ValueError):
         return None
-    starts = dict(comments)
-    kept = []
-    for number, line in enumerate(code.splitlines(), start=1):
-        if number in docstring_lines:
-            continue
-        line = line[: starts[number]] if number in starts else line
-        if line.strip():
-            kept.append(line.rstrip())
-    return "\n".join(kept)
+    lines = code.split("\n")
+    for row, column in comments:
+        lines[row - 1] = lines[row - 1][:column]
+    for node in docstrings:
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        # Columns of ast count bytes. What shares a line with a docstring is code: "def f(): 'doc'".
+        before = lines[first].encode()[: node.col_offset].decode()
+        after = lines[last].encode()[node.end_col_offset :].decode().lstrip(" ;")
+        lines[first : last + 1] = [before + after] + [""] * (last - first)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _docstring_spans(tree: ast.Module) -> Iterator[tuple[int, int]]:
+def _docstrings(tree: ast.Module) -> Iterator[ast.Expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                yield first.lineno, first.end_lineno or first.lineno
+                yield first
 
 
 def _topics_and_docstrings() -> Iterator[str]:
