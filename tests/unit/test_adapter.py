@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsverify.definitions import Adapter, Constant, Gaussian, KaimingUniform, Orthonormal, Zero, adapters, as_adapter, frozen, registry
+from rsverify.definitions import Adapter, Constant, Gaussian, KaimingUniform, Orthonormal, Zero, as_adapter, frozen, registry
 from rsverify.errors import AdapterError, UnknownName
 
 A, B, C = Gaussian(), Zero(), Gaussian(std=2)
@@ -171,4 +171,4 @@ def test_unknown_adapters_suggest_the_nearest() -> None:
 def test_registered_adapters_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_added", {})
     mine = registry.register(as_adapter("lora").renamed("mine"))
-    assert as_adapter("mine") is mine and adapters()["mine"] is mine and as_adapter(mine) is mine
+    assert as_adapter("mine") is mine and registry.adapters()["mine"] is mine and as_adapter(mine) is mine
