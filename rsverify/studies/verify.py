@@ -137,6 +137,8 @@ def verify(
     folder = writable(out) if out is not None else None
     if not quick:
         _refuse_device(device)
+        if problem is None:
+            _refuse_base()
     table = _Table(
         settings=settings,
         margin=margin,
@@ -224,6 +226,13 @@ def _refuse_device(device: str) -> None:
             )
 
 
+def _refuse_base() -> None:
+    """Refuse a damaged base before the other witnesses have worked for nothing."""
+    from rsverify.training.base import check_base
+
+    check_base()
+
+
 def _question(
     adapter: Adapter, rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], expect: Stability | None, quantity: str
 ) -> str:
@@ -296,14 +305,20 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
     table.hashes.update(problem.hashes)
     table.details["model"] = problem.name
     level = level_for(ERROR_BUDGET, 2 * len(table.settings))
-    answers: Mapping[Claim, Measurement | str] = measure_all(
-        table.settings, problem=problem, ranks=ranks, draws=TRAIN_DRAWS, alpha=alpha, seed=table.made.seed, level=level
-    )
-    for claim, answer in answers.items():
-        if isinstance(answer, str):
-            _silence(table, claim, "training", answer)
-        else:
-            table.measured[claim] = answer
+    by_optimizer: dict[str, list[Setting]] = {}
+    for s in table.settings:
+        by_optimizer.setdefault(s.optimizer.text, []).append(s)
+    # One pass for each optimizer, so that an interruption keeps the passes before it; the draws of A are the same in all.
+    for index, group in enumerate(by_optimizer.values(), start=1):
+        answers: Mapping[Claim, Measurement | str] = measure_all(
+            group, problem=problem, ranks=ranks, draws=TRAIN_DRAWS, alpha=alpha, seed=table.made.seed, level=level
+        )
+        for claim, answer in answers.items():
+            if isinstance(answer, str):
+                _silence(table, claim, "training", answer)
+            else:
+                table.measured[claim] = answer
+        yield "train", index, len(by_optimizer)
     yield "controls", 0, 1
     table.measured = controlled(table.settings, table.measured, problem=problem, alpha=alpha, seed=table.made.seed, float64=not own)
     yield "train", 1, 1

@@ -34,6 +34,14 @@ def load_base(*, device: str | torch.device = "cpu", dtype: torch.dtype = torch.
     return model.to(place, dtype).requires_grad_(False).eval()
 
 
+def check_base() -> None:
+    """Refuse the base that comes with the package where its bytes are not those of its manifest.
+
+    Raises: CheckpointError.
+    """
+    verify_checkpoint(_data("base.safetensors"), base_manifest()["sha256"])
+
+
 def verify_checkpoint(data: bytes, expected: str) -> None:
     """Refuse a checkpoint whose SHA-256 is not the expected one."""
     found = hashlib.sha256(data).hexdigest()

@@ -74,6 +74,16 @@ def test_cuda_that_is_not_there(capsys):
     assert "not there" in message
 
 
+def test_base_with_a_wrong_hash(capsys, monkeypatch):
+    from rsverify.training import base
+
+    read = base._data
+    monkeypatch.setattr(base, "_data", lambda name: read(name)[:-1] if name.endswith(".safetensors") else read(name))
+    code, message = run(capsys, "verify")
+    assert code == 2
+    assert "sha256" in message and "damaged or was replaced" in message
+
+
 def test_folder_that_cannot_be_written(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     code, message = run(capsys, "verify", "--out", str(tmp_path / "file" / "below"))

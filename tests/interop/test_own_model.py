@@ -104,3 +104,24 @@ def test_what_is_missing_is_named(tmp_path):
     _, config, text = _write(tmp_path, target_modules=["query"])
     with pytest.raises(InputError, match="q_proj"):
         problem_from_pretrained(model, config=read_lora_config(config), text=text)
+
+
+@pytest.mark.training
+def test_verify_judges_a_model_from_a_folder(tmp_path, capsys):
+    from rsverify import cli
+    from rsverify.report.results import read_results
+
+    model, config, text = _write(tmp_path)
+    text.write_text(TEXT * 4)
+    words = ["--model", model, "--config", str(config), "--text", str(text), "--optimizer", "sgd", "--ranks", "4,16,64"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["verify", *words, "--out", str(tmp_path / "out")])
+    verdict = read_results(tmp_path / "out" / "results.json")
+    assert stop.value.code == verdict.exit_code
+    assert {row.claim.rule for row in verdict.rows} == {"alpha/sqrt(r)"}  # use_rslora
+    assert all("LlamaForCausalLM" in row.measured.model for row in verdict.rows if row.measured)
+    headline = {row.claim.quantity: row for row in verdict.rows if row.headline and row.measured}
+    assert headline["gradient_norm"].agreement == "confirmed"
+    assert not any(row.agreement == "refuted" for row in verdict.rows)
+    assert verdict.verdict in ("holds", "inconclusive")  # three ranks and one small layer cannot settle every row
+    assert str(tmp_path) not in (tmp_path / "out" / "results.json").read_text()
