@@ -83,7 +83,13 @@ def verify(
 
 
 def _command() -> str:
-    """The command as it was called, without the folder it was called from."""
+    """The command as it was called, without the folders that its results went to: those are the caller's own."""
     import shlex
 
-    return shlex.join(["rsverify", *sys.argv[1:]]) if sys.argv[1:] else "rsverify verify"
+    words = list(sys.argv[1:])
+    for option in ("--out", "--json"):
+        while option in words:
+            place = words.index(option)
+            del words[place : place + 2]
+        words = [word for word in words if not word.startswith(f"{option}=")]
+    return shlex.join(["rsverify", *(words or ["verify"])])

@@ -22,12 +22,15 @@ _STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-.")
 def curves(rows: Sequence[Row], *, margin: float) -> str:
     """One picture for the rows of one quantity: magnitude over its value at the smallest rank, against rank.
 
+    The legend stands below: beside the axes it would leave a phone no room for either.
+
     Each witness is drawn relative to its own smallest rank, because a transformer's magnitudes and a layer's have
     different units; the band is the predicted power within the margin.
     """
-    figure = Figure(figsize=(9.0, 4.2))
+    figure = Figure(figsize=(6.4, 4.9))
     # Fixed margins: an automatic layout draws everything several times.
-    axes = figure.add_axes((0.085, 0.13, 0.6, 0.83))
+    axes = figure.add_axes((0.12, 0.31, 0.86, 0.67))
+    spoke: dict[str, bool] = {}
     for index, row in enumerate(rows):
         colour, marker, line = _STYLES[index % len(_STYLES)]
         label = f"{row.claim.optimizer}, {row.claim.rule}"
@@ -39,17 +42,23 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
         if row.predicted is not None and row.predicted.exponent is not None:
             curve = _predicted(row, x)
             axes.fill_between(x, curve * (x / base) ** -margin, curve * (x / base) ** margin, color=colour, alpha=0.12, linewidth=0)
-            axes.plot(x, curve, color=colour, linestyle=line, linewidth=1.2, label=f"{label}: predicted {row.predicted.exponent}")
+            axes.plot(x, curve, color=colour, linestyle=line, linewidth=1.2)
+            label += f" (predicted {row.predicted.exponent})"
+        axes.plot([], [], color=colour, linestyle=line, marker=marker, markersize=5, linewidth=1.2, label=label)
         if row.estimated is not None and not row.estimated.zero:
-            _points(axes, row.estimated.curve, colour, marker, filled=True, label=f"{label}: Monte Carlo")
+            _points(axes, row.estimated.curve, colour, marker, filled=True)
+            spoke["Monte Carlo"] = True
         if row.measured is not None and not row.measured.zero:
-            _points(axes, row.measured.curve, colour, marker, filled=False, label=f"{label}: transformer")
+            _points(axes, row.measured.curve, colour, marker, filled=False)
+            spoke["transformer"] = False
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlabel("rank r")
     axes.set_ylabel("magnitude over that at the smallest rank")
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    for witness, filled in spoke.items():
+        axes.plot([], [], color="#444444", linestyle="none", marker="o", markerfacecolor="#444444" if filled else "white", label=witness)
+    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.46, -0.2), ncols=2, frameon=False)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "rsverify", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -68,7 +77,7 @@ def _predicted(row: Row, x: np.ndarray) -> np.ndarray:
     return curve / curve[0]
 
 
-def _points(axes: object, curve: Sequence[object], colour: str, marker: str, *, filled: bool, label: str) -> None:
+def _points(axes: object, curve: Sequence[object], colour: str, marker: str, *, filled: bool) -> None:
     ranks, values, los, his = (np.array(column, dtype=float) for column in zip(*(tuple(p) for p in curve), strict=True))  # type: ignore[arg-type]
     keep = values > 0
     if not keep.any():
@@ -78,7 +87,7 @@ def _points(axes: object, curve: Sequence[object], colour: str, marker: str, *, 
     errors = np.clip(np.stack((values - los, his - values)) / unit, 0, None)
     face = colour if filled else "white"
     axes.errorbar(  # type: ignore[attr-defined]
-        ranks, values / unit, errors, fmt=marker, color=colour, markerfacecolor=face, markersize=5, capsize=2, linewidth=0.9, label=label
+        ranks, values / unit, errors, fmt=marker, color=colour, markerfacecolor=face, markersize=5, capsize=2, linewidth=0.9
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from rsverify.records import Row, Verdict
-from rsverify.report.words import OUTCOME_WORDS, exponent_text, measured_text, predicted_text
+from rsverify.report.words import OUTCOME_WORDS, consequences, exponent_text, measured_text, predicted_text
 
 
 def write_page(verdict: Verdict, path: Path, *, command: str) -> None:
@@ -37,8 +37,9 @@ def page(verdict: Verdict, *, command: str) -> str:
         for row in verdict.rows
     ]
     return template.render(
-        verdict=verdict, outcome=OUTCOME_WORDS[verdict.verdict], rows=rows, pictures=pictures, command=command, how=_how(verdict)
-    )
+        verdict=verdict, outcome=OUTCOME_WORDS[verdict.verdict], consequences=consequences(verdict.rows), rows=rows, pictures=pictures,
+        command=command, how=_how(verdict),
+    )  # fmt: skip
 
 
 def _by_quantity(rows: tuple[Row, ...]) -> dict[str, list[Row]]:

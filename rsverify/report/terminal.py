@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rsverify.records import Verdict
-from rsverify.report.words import OUTCOME_WORDS, exponent_text, measured_text, predicted_text
+from rsverify.report.words import OUTCOME_WORDS, consequences, exponent_text, measured_text, predicted_text
 
 _COLOUR = {"confirmed": "green", "refuted": "bold red", "inconclusive": "yellow"}
 _OUTCOME_COLOUR = {"holds": "bold green", "does_not_hold": "bold red", "inconclusive": "bold yellow"}
@@ -35,10 +35,8 @@ def show(verdict: Verdict, console: Console) -> None:
                 claim.optimizer, claim.rule, quantity, predicted_text(row), simulated, measured_text(row), row.stability, agreement
             )
         console.print(table)
-    for row in verdict.rows:
-        if row.headline or row.agreement == "refuted":
-            where = f"{row.claim.optimizer}, {row.claim.rule}"
-            console.print(f"  [dim]{where}, {row.claim.quantity} {row.claim.statistic}:[/dim] {row.meaning}", highlight=False)
+    for whose, text in consequences(verdict.rows):
+        console.print(f"  [bold]{whose}:[/bold] {text}", highlight=False)
     for row in verdict.rows:
         if row.agreement != "confirmed":
             console.print(f"  [dim]{row.claim.optimizer}, {row.claim.rule}, {row.claim.quantity}:[/dim] {row.reason}", highlight=False)

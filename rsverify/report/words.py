@@ -38,6 +38,21 @@ def meaning(row: Row, *, low: int = 16, high: int = 256) -> str:
     return f"From rank {low} to {high}, {noun} {when} changes by a factor near {factor_of_change:.3g}; the witnesses do not settle it."
 
 
+def consequences(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    """What the deciding and the refuted rows mean, one paragraph for each optimizer and rule: (whose, text)."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.headline or row.agreement == "refuted":
+            said = found.setdefault(f"{row.claim.optimizer}, {row.claim.rule}", [])
+            text = meaning(row)
+            opening = text.partition(", ")[0] + ", "
+            if said and said[0].startswith(opening):
+                text = text.removeprefix(opening)
+            if text.rstrip(".") not in (before.removeprefix(opening).rstrip(".") for before in said):
+                said.append(text)
+    return tuple((whose, "; ".join(text.rstrip(".") for text in said) + ".") for whose, said in found.items())
+
+
 def sentence(rows: Sequence[Row], verdict: Outcome, *, expect: Stability | None, complete: bool) -> str:
     """The verdict in one sentence."""
     if not complete:
