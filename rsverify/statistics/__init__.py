@@ -1,1 +1,1 @@
-"""Chance, kept honest: named streams, intervals, designed sample sizes, stopping rules, rounding bounds."""
+"""Chance, kept honest: named streams, intervals, designed sample sizes, an anytime-valid boundary, rounding bounds."""

@@ -18,6 +18,7 @@ import math
 import numpy as np
 
 from rsverify.statistics.intervals import normal_quantile, student_quantile
+from rsverify.statistics.special import normal_tail
 
 LEAST_DRAWS = 32
 """Fewer make Student's quantiles at 1 - 1e-6 and beyond several times the normal's."""
@@ -53,6 +54,4 @@ def draws_for_tail(values: np.ndarray, level: float) -> int:
 
 def false_pass_rate(level: float, *, half: float, margin: float, off: float) -> float:
     """Bound on the rate at which a truth `off` from the target is still confirmed within `margin`, by an interval of half-width `half`."""
-    from scipy.special import ndtr
-
-    return float(ndtr(-(off - margin + half) / half * normal_quantile(level)))
+    return normal_tail((off - margin + half) / half * normal_quantile(level))
