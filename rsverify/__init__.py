@@ -10,6 +10,7 @@ from typing import Any
 
 _HOMES = {
     "rsverify.definitions.adapter": ("Adapter",),
+    "rsverify.definitions.wrapped": ("WrappedAdapter",),
     "rsverify.definitions.laws": ("Constant", "Gaussian", "KaimingUniform", "Orthonormal", "Uniform", "Zero", "frozen"),
     "rsverify.definitions.rules": ("ScalingRule", "rules"),
     "rsverify.definitions.registry": ("adapters",),

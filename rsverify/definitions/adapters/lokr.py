@@ -1,0 +1,32 @@
+"""LoKr as PEFT draws it: a Kronecker product whose second factor is of low rank."""
+
+import math
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.laws import KaimingUniform, Zero
+
+
+def factorization(width: int) -> tuple[int, int]:
+    """The width as a product of two whole numbers as near to each other as it has, the smaller first."""
+    small = next(k for k in range(math.isqrt(width), 0, -1) if width % k == 0)
+    return small, width // small
+
+
+def sizes(d_in: int, d_out: int, r: int) -> dict[str, int]:
+    """w1 is (a, b), w2 is (p, q), with a p = d_out and b q = d_in."""
+    (a, p), (b, q) = factorization(d_out), factorization(d_in)
+    return {"a": a, "p": p, "b": b, "q": q}
+
+
+lokr = Adapter(
+    "lokr",
+    "a b, p r, r q -> (a p) (b q)",
+    sizes=sizes,
+    w1=Zero(),
+    W2a=KaimingUniform(fan_in="r"),
+    W2b=KaimingUniform(fan_in="q"),
+    rule="alpha/r",
+    source="Yeh et al. 2023, arXiv 2309.14859; laws of PEFT 0.21.2",
+    counts="inner dimension of the second Kronecker factor",
+    note="From r = max(p, q)/2 on PEFT makes w2 a full matrix and still divides alpha by r; here w2 is a product at every rank.",
+)

@@ -1,0 +1,18 @@
+"""LoKr as LyCORIS draws it: the zero stands in the last factor."""
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.adapters.lokr import sizes
+from rsverify.definitions.laws import KaimingUniform, Zero
+
+lokr_lycoris = Adapter(
+    "lokr-lycoris",
+    "a b, p r, r q -> (a p) (b q)",
+    sizes=sizes,
+    w1=KaimingUniform(fan_in="b"),
+    W2a=KaimingUniform(fan_in="r"),
+    W2b=Zero(),
+    rule="alpha/r",
+    source="Yeh et al. 2023, arXiv 2309.14859; laws of LyCORIS 4.1.3",
+    counts="inner dimension of the second Kronecker factor",
+    note="Where both factors are full LyCORIS sets alpha to r; here w2 is a product at every rank.",
+)
