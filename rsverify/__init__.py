@@ -15,7 +15,7 @@ _HOMES = {
     "rsverify.definitions.rules": ("ScalingRule", "rules"),
     "rsverify.definitions.registry": ("adapters",),
     "rsverify.definitions.optimizers": ("optimizers",),
-    "rsverify.symbolic": ("derive",),
+    "rsverify.symbolic": ("derive", "solve"),
     "rsverify.montecarlo": ("Budget", "estimate"),
     "rsverify.training": ("measure",),
     "rsverify.studies.verify": ("verify",),

@@ -10,17 +10,10 @@ from functools import cached_property
 
 from rsverify.errors import InputError, RuleError, UnknownName
 from rsverify.expressions import Expression
+from rsverify.powerlaw import NAMED_RULES, leading_power
 
 ALPHA = 20.0
 """Default alpha: no rank in use equals it, because r == alpha hides scaling bugs."""
-
-_NAMED = {
-    "lora": "alpha/r",
-    "rslora": "alpha/sqrt(r)",
-    "constant": "alpha",
-    "quarter": "alpha/r**(1/4)",
-    "square": "alpha/r**2",
-}
 
 
 @dataclass(frozen=True, init=False)
@@ -88,8 +81,6 @@ class ScalingRule:
 
         Raises: RuleError for callables and for texts without a power law (logarithms, exponentials).
         """
-        from rsverify.definitions.powerlaw import leading_power
-
         if self.expression is None:
             cure = "give it as text, or ask the numeric witnesses"
             raise RuleError(f"rule={self.text!r} is a callable: its power of r cannot be read; {cure}")
@@ -117,7 +108,7 @@ def _usable(value: object) -> tuple[object, str]:
 
 def rules() -> dict[str, ScalingRule]:
     """The rules that have a name: `lora` is alpha/r, `rslora` alpha/sqrt(r)."""
-    return {name: ScalingRule(text) for name, text in _NAMED.items()}
+    return {name: ScalingRule(text) for name, text in NAMED_RULES.items()}
 
 
 def as_rule(rule: ScalingRule | str | Callable[[float, float], float]) -> ScalingRule:
@@ -125,8 +116,8 @@ def as_rule(rule: ScalingRule | str | Callable[[float, float], float]) -> Scalin
     if isinstance(rule, ScalingRule):
         return rule
     if isinstance(rule, str):
-        if rule.strip() in _NAMED:
-            return ScalingRule(_NAMED[rule.strip()])
+        if rule.strip() in NAMED_RULES:
+            return ScalingRule(NAMED_RULES[rule.strip()])
         if rule.strip().isidentifier() and rule.strip() not in {"r", "alpha"}:
-            raise UnknownName("rule", rule.strip(), _NAMED)
+            raise UnknownName("rule", rule.strip(), NAMED_RULES)
     return ScalingRule(rule)

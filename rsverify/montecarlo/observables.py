@@ -46,8 +46,8 @@ def observe(setting: Setting, engine: Engine, problem: Problem, factors: Factors
         arrays = [gradients[claim.factor]] if claim.factor else list(gradients.values())
         squares = sum((_squares(g) for g in arrays if g is not None), np.zeros(draws))
         shapes = engine.adapter.shapes(engine.rank, engine.d_in, engine.d_out)
-        names = [claim.factor] if claim.factor else engine.adapter.trainable
-        entries = sum(int(np.prod(shapes[name])) for name in names)
+        # The norm of all factors is one number: its rms is over draws alone. A single factor's gradient has entries.
+        entries = int(np.prod(shapes[claim.factor])) if claim.factor else 1
         return Observed(_reduce(squares, None, entries, claim), all(g is None for g in arrays), typical)
     y, along = _vector(claim, engine, problem, factors, after, draws)
     if y is None:

@@ -91,7 +91,8 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
         total += expectation(inner(g, g), adapter)
     if claim.statistic == "projection":
         raise NotDerivable("a projection is defined for output, update, input_gradient and loss_decrease only")
-    return total / (factor_size(adapter, names) if claim.statistic == "rms" else 1), True
+    # The norm of all factors is one number: its rms is over draws alone. A single factor's gradient has entries.
+    return total / (factor_size(adapter, names) if claim.statistic == "rms" and claim.factor else 1), True
 
 
 def entries(adapter: Adapter, claim: Claim, *, d: sp.Expr) -> sp.Expr:

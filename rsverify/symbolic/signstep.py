@@ -15,12 +15,16 @@ from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
 from rsverify.symbolic import symbols as s
+from rsverify.symbolic.magnitude import Magnitude, decay_left
 from rsverify.symbolic.moments import spread
 from rsverify.symbolic.network import single_axes
 from rsverify.symbolic.polynomial import factor_size, learning_rate_ratio
 
 FIRST_STEP: dict[str, sp.Expr] = {name: sp.Integer(1) for name in ("signsgd", "lion", "adam", "adamw", "adagrad")}
 """Optimizers whose first step at epsilon 0 is lr times the sign of the gradient, and the factor in front."""
+
+
+GAUSSIAN_LIMIT = "E|u| of a sign step is the Gaussian one: exact for Gaussian A, else to O(1/d_in)"
 
 
 def first_step_factor(optimizer: Optimizer) -> sp.Expr | None:
@@ -52,8 +56,8 @@ def is_gaussian(adapter: Adapter, name: str) -> bool:
     return isinstance(law.law if isinstance(law, Frozen) else law, Gaussian)
 
 
-def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.Expr, bool, bool]:
-    """The claim's magnitude after one step: (E of the square, True) or (signed mean, False), and whether it is exact."""
+def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    """The claim's magnitude after one step."""
     up, down = two_factors(adapter)
     if claim.steps != 1:
         raise NotDerivable("more than one sign-like step is not polynomial in the draws; the numeric witnesses can speak")
@@ -66,30 +70,34 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
     assert factor is not None
     rate = s.lr * factor * learning_rate_ratio(optimizer, up)
     variance = sp.Rational(law.standard_moment(2)) * spread(adapter, down) ** 2
-    kept = _decayed(optimizer) if law.trainable else sp.Integer(1)
+    kept = decay_left(optimizer.name, optimizer.option("weight_decay")) if law.trainable else sp.Integer(1)
     sigma2 = variance * s.x_norm2  # variance of one channel's response u
     mean_abs = sp.sqrt(2 / sp.pi) * sp.sqrt(sigma2)  # E|u|
     pairs = s.r * (s.r - 1)
     kind = claim.quantity.partition(":")[0]
     exact = is_gaussian(adapter, down)
+
+    def answer(value: sp.Expr, *, squared: bool = True) -> Magnitude:
+        return Magnitude(value, squared) if exact else Magnitude(value, squared, False, "O(1/d_in)", notes=(GAUSSIAN_LIMIT,))
+
     if kind in ("output", "update"):
         reach = s.gamma * rate * kept
         if claim.statistic == "projection":
-            return reach * s.v_norm1 / sp.sqrt(s.v_norm2) * s.r * s.cosine * mean_abs, False, exact
+            return answer(reach * s.v_norm1 / sp.sqrt(s.v_norm2) * s.r * s.cosine * mean_abs, squared=False)
         square = reach**2 * (s.r * sigma2 + pairs * (s.cosine * mean_abs) ** 2)  # of one output entry
-        return square * (1 if claim.statistic == "rms" else s.d_out), True, exact
+        return answer(square * (1 if claim.statistic == "rms" else s.d_out))
     if kind == "input_gradient":
         reach = s.gamma * rate * kept * s.v_norm1
         if claim.statistic == "projection":
-            return -reach * s.r * mean_abs / sp.sqrt(s.x_norm2), False, exact
+            return answer(-reach * s.r * mean_abs / sp.sqrt(s.x_norm2), squared=False)
         # E[sign(u) A_k] points along x with length E|u| / |x|.
         square = reach**2 * (s.r * s.d_in * variance + pairs * mean_abs**2 / s.x_norm2)
-        return square / (s.d_in if claim.statistic == "rms" else 1), True, exact
+        return answer(square / (s.d_in if claim.statistic == "rms" else 1))
     if kind == "loss_decrease":
         reach = s.gamma * rate * s.v_norm1
         if claim.statistic == "projection":
-            return reach * s.r * mean_abs, False, exact
-        return reach**2 * (s.r * sigma2 + pairs * mean_abs**2), True, exact
+            return answer(reach * s.r * mean_abs, squared=False)
+        return answer(reach**2 * (s.r * sigma2 + pairs * mean_abs**2))
     if claim.statistic == "projection":
         raise NotDerivable("a projection is defined for output, update, input_gradient and loss_decrease only")
     of_up = s.gamma**2 * kept**2 * s.v_norm2 * s.r * sigma2
@@ -98,13 +106,4 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
     asked = trained if kind == "gradient_norm" else [str(claim.factor)]
     square = sp.Add(*(of_up if name == up else of_down for name in asked))
     # The gradient of the up-factor needs no E|u|: it is exact for every law.
-    return square / (factor_size(adapter, tuple(asked)) if claim.statistic == "rms" else 1), True, True
-
-
-def _decayed(optimizer: Optimizer) -> sp.Expr:
-    """What one step of decoupled weight decay leaves of a factor whose gradient is zero."""
-    if optimizer.name in ("adamw", "lion"):
-        return 1 - s.lr * sp.nsimplify(optimizer.option("weight_decay"), rational=True)
-    if optimizer.option("weight_decay"):
-        raise NotDerivable(f"coupled weight decay turns the zero gradient of A into sign(A) under {optimizer.name}")
-    return sp.Integer(1)
+    return Magnitude(square / (factor_size(adapter, tuple(asked)) if claim.statistic == "rms" and claim.factor else 1), True)

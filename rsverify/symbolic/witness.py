@@ -19,6 +19,7 @@ from rsverify.records import Claim, Prediction
 from rsverify.symbolic import polynomial, signstep
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.leading import leading_exponent, rank_terms
+from rsverify.symbolic.magnitude import Magnitude
 from rsverify.symbolic.network import DATA
 
 
@@ -40,46 +41,60 @@ def derive(
     """
     asked = setting(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
     claim, p = asked.claim, asked.rule.power
-    if clash := set(DATA) & set(asked.adapter.laws):
-        raise NotDerivable(f"factor {min(clash)!r} has the name of a data vector (sample x, signal v); give the factor another name")
-    if claim.statistic == "log":
-        raise NotDerivable("the mean of a logarithm is no polynomial of the draws")
-    value, squared, exact = _magnitude(asked.adapter, asked.optimizer, _without_rule(claim))
-    terms = rank_terms(value, cosine=claim.cosine, regime=claim.regime)
+    found = magnitude(asked.adapter, asked.optimizer, claim)
+    terms = rank_terms(found.value, cosine=claim.cosine, regime=claim.regime)
     power = leading_exponent(terms, p)
     if power is None:
         return Prediction(claim, None, zero=True, rule=asked.rule.expression)
-    root = 2 if squared else 1
-    shown = sp.sqrt(value) if squared else value
-    notes = () if exact else ("E|u| of a sign step is the Gaussian one: exact for Gaussian A, else to O(1/d_in)",)
+    bounds = None
+    if found.upper is not None:
+        above = leading_exponent(rank_terms(found.upper, cosine=claim.cosine, regime=claim.regime), p)
+        assert above is not None and above >= power, "a lower bound above the upper one: this is our bug"
+        bounds = None if above == power else (power / found.root, above / found.root)
+    shown = sp.sqrt(found.value) if found.squared else found.value
     return Prediction(
         claim,
-        power / root,
-        formula=Expression(_text(shown, claim)),
-        exact=exact,
-        error_order="" if exact else "O(1/d_in)",
-        terms=_first_order(terms, root),
+        None if bounds else power / found.root,
+        formula=Expression(_text(shown, claim)) if found.upper is None else None,
+        exact=found.exact,
+        error_order=found.error_order,
+        exponent_range=bounds,
+        terms=_first_order(terms, found.root),
         rule=asked.rule.expression,
-        notes=notes,
+        notes=found.notes,
     )
 
 
+def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    """The claim's magnitude in symbols, for every rule at once: gamma is left open.
+
+    Raises: NotDerivable with the reason.
+    """
+    if clash := set(DATA) & set(adapter.laws):
+        raise NotDerivable(f"factor {min(clash)!r} has the name of a data vector (sample x, signal v); give the factor another name")
+    if claim.statistic == "log":
+        raise NotDerivable("the mean of a logarithm is no polynomial of the draws")
+    return _magnitude(adapter, optimizer, replace(claim, rule="", regime="rank"))
+
+
 @lru_cache(maxsize=512)
-def _magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.Expr, bool, bool]:
-    """E of the square (or the signed mean) in symbols, whether it is a square, and whether it is exact."""
+def _magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
     if optimizer.option("clip"):
         raise NotDerivable("clipping ties the step to the norm over all layers")
     if claim.steps == 0:
-        value, squared = polynomial.magnitude(adapter, optimizer, claim)
-        return _tidy(value), squared, True
+        return _polynomial(adapter, optimizer, claim)
     if optimizer.theory_option("eps") if "eps" in optimizer.defaults else 0.0:
         raise NotDerivable(f"{optimizer.text}: an epsilon beside the gradient makes the step neither linear nor a sign")
     if optimizer.name == "sgd" or (optimizer.name == "momentum" and claim.steps == 1):
-        value, squared = polynomial.magnitude(adapter, optimizer, claim)
-        return _tidy(value), squared, True
+        return _polynomial(adapter, optimizer, claim)
     if signstep.first_step_factor(optimizer) is not None:
         return signstep.magnitude(adapter, optimizer, claim)
     raise NotDerivable(f"the update of {optimizer.name} is not written in symbols yet; the numeric witnesses can speak")
+
+
+def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    value, squared = polynomial.magnitude(adapter, optimizer, claim)
+    return Magnitude(sp.factor_terms(sp.expand(value)), squared)
 
 
 def _first_order(terms: Iterable[tuple[Fraction, Fraction, Fraction]], root: int) -> tuple[tuple[Fraction, Fraction, Fraction], ...]:
@@ -90,17 +105,8 @@ def _first_order(terms: Iterable[tuple[Fraction, Fraction, Fraction]], root: int
     return tuple(sorted((a / root, b / root, c / root) for (a, b), c in lowest.items()))
 
 
-def _tidy(value: sp.Expr) -> sp.Expr:
-    return sp.factor_terms(sp.expand(value))
-
-
 def _text(shown: sp.Expr, claim: Claim) -> str:
     """The formula as text, with the cosine of an aligned or orthogonal probe put in."""
     if claim.cosine in (0.0, 1.0, -1.0):
         shown = shown.subs(s.cosine, int(claim.cosine))
     return str(sp.factor_terms(shown)).replace("Abs(", "abs(")
-
-
-def _without_rule(claim: Claim) -> Claim:
-    """The claim with its rule left open: magnitudes are derived in gamma, once for all rules."""
-    return replace(claim, rule="", regime="rank")

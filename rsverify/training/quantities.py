@@ -49,7 +49,7 @@ def per_layer(
     if claim.steps == 0:
         if claim.quantity in ("output", "input_gradient", f"gradient:{down}"):
             return ZERO
-        if at == ("gradient_norm", "frobenius") or at == (f"gradient:{up}", "frobenius"):
+        if (claim.quantity == "gradient_norm" and claim.statistic in ("rms", "frobenius")) or at == (f"gradient:{up}", "frobenius"):
             return g**2 * raw.gradient
         if at == (f"gradient:{up}", "rms"):
             return g**2 * raw.gradient / (rows * ranks[None, :, None]).sum(0)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsverify.definitions.powerlaw import leading_power
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule, rules
 from rsverify.errors import RuleError, UnknownName
 from rsverify.expressions import Expression
+from rsverify.powerlaw import leading_power
 
 
 def test_the_two_rules_of_the_paper() -> None:

@@ -8,6 +8,15 @@ from fractions import Fraction
 from rsverify.errors import RuleError
 from rsverify.expressions import Expression, place
 
+NAMED_RULES = {
+    "lora": "alpha/r",
+    "rslora": "alpha/sqrt(r)",
+    "constant": "alpha",
+    "quarter": "alpha/r**(1/4)",
+    "square": "alpha/r**2",
+}
+"""The scaling rules that have a name, as texts of the grammar."""
+
 
 def leading_power(expression: Expression, name: str) -> Fraction:
     """The e for which the formula grows like name**e as name grows, all other quantities positive and fixed.

@@ -1,0 +1,104 @@
+"""The solver: which power of the rank a scaling rule must have for a quantity to stay stable, read off derived expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import combinations
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.claims import Setting, setting
+from rsverify.definitions.optimizers import Optimizer
+from rsverify.errors import InputError
+from rsverify.records import Claim, StableScaling
+from rsverify.symbolic.explain import explain
+from rsverify.symbolic.leading import rank_terms
+from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.witness import magnitude
+
+Term = tuple[Fraction, Fraction, Fraction]
+"""(a, b, c) of gamma**a * lr**c * r**b."""
+Zeros = tuple[Fraction | None, Fraction | None] | None
+"""Where an exponent is zero as the rule's power p varies: from, to (None = without end); None where nowhere."""
+
+
+def solve(
+    adapter: Adapter | str,
+    *,
+    optimizer: Optimizer | str = "sgd",
+    quantity: str = "update",
+    statistic: str = "rms",
+    probe: str = "aligned",
+    steps: int = 1,
+    regime: str = "rank",
+) -> StableScaling:
+    """The power p of gamma ~ r**-p at which a quantity neither collapses nor explodes, at a learning rate free of the rank.
+
+    Raises: NotDerivable with the reason; UnknownName, InputError.
+    """
+    asked = setting(adapter, "1", optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    # Decay multiplies by 1 - lr * weight_decay, which has no power of r: it would only show as further powers of lr.
+    bare = asked.optimizer.with_options(weight_decay=0.0) if asked.optimizer.option("weight_decay") else asked.optimizer
+    magnitude(asked.adapter, asked.optimizer, asked.claim)  # where decay itself makes a case underivable, that is the answer
+    found = magnitude(asked.adapter, bare, asked.claim)
+    terms = leading_terms(found, asked.claim)
+    above = terms if found.upper is None else leading_terms(found, asked.claim, upper=True)
+    return _answer(asked, found, terms, above)
+
+
+def _answer(asked: Setting, found: Magnitude, terms: tuple[Term, ...], above: tuple[Term, ...]) -> StableScaling:
+    claim = asked.claim
+    names = (claim.adapter, claim.optimizer, claim.quantity)
+    if not terms:
+        return StableScaling(*names, None, "any", (), explanation=explain(asked, found, terms, "any", None))
+    zeros, zeros_above = stable_powers(terms), stable_powers(above)
+    if zeros != zeros_above:  # theory brackets the exponent: so it does the rule
+        ends = [end for pair in (zeros, zeros_above) if pair for end in pair if end is not None]
+        interval: Zeros = (min(ends), max(ends)) if ends else None
+        status = "interval" if interval else "none"
+    else:
+        interval = zeros
+        status = "none" if zeros is None else "any" if zeros == (None, None) else "unique" if zeros[0] == zeros[1] else "interval"
+    unique = interval[0] if status == "unique" and interval else None
+    return StableScaling(
+        *names, unique, status, terms,
+        rule_interval=interval if status == "interval" else None,
+        explanation=explain(asked, found, terms, status, interval),
+    )  # fmt: skip
+
+
+def leading_terms(found: Magnitude, claim: Claim, *, upper: bool = False) -> tuple[Term, ...]:
+    """The (a, b, c) of gamma**a * lr**c * r**b that can decide a magnitude, the others left out."""
+    value = found.upper if upper and found.upper is not None else found.value
+    powers = rank_terms(value, cosine=claim.cosine, regime=claim.regime)
+    return deciding([(a / found.root, b / found.root, c / found.root) for a, b, c in powers])
+
+
+def deciding(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """The terms that are largest for some rule and learning rate: neither below another nor halfway between two."""
+    highest: dict[tuple[Fraction, Fraction], Fraction] = {}
+    for a, b, c in terms:
+        highest[a, c] = max(b, highest.get((a, c), b))
+    kept = sorted((a, b, c) for (a, c), b in highest.items())
+    pairs = [tuple((p + q) / 2 for p, q in zip(one, other, strict=True)) for one, other in combinations(kept, 2)]
+    middle = {(a, c): b for a, b, c in sorted(pairs)}  # the highest b of each
+    return tuple((a, b, c) for a, b, c in kept if not ((a, c) in middle and middle[a, c] >= b))
+
+
+def exponent(terms: Sequence[Term], p: Fraction, q: Fraction = Fraction(0)) -> Fraction:
+    """The power of r at gamma ~ r**-p and lr ~ r**q."""
+    return max(b - a * p + c * q for a, b, c in terms)
+
+
+def stable_powers(terms: Sequence[Term]) -> Zeros:
+    """Where max(b - a p) over the terms is zero: a convex function of p that never rises, since no a is negative."""
+    flat = max((b for a, b, _ in terms if a == 0), default=None)
+    falling = [(a, b) for a, b, _ in terms if a > 0]
+    if len(falling) + sum(a == 0 for a, _, _ in terms) < len(terms):
+        raise InputError("a term with a negative power of gamma: this is our bug")
+    if flat is not None and flat > 0:
+        return None
+    last = max((b / a for a, b in falling), default=None)  # from here on no falling term is above zero
+    if flat == 0:
+        return (last, None)
+    return None if last is None else (last, last)
