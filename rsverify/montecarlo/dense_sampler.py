@@ -1,0 +1,74 @@
+"""The dense engine at work: the factors themselves, of any declared adapter, drawn and trained in chunks that fit in memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.claims import Setting
+from rsverify.montecarlo.dense import Engine, Factors
+from rsverify.montecarlo.observables import Observed, observe
+from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
+from rsverify.montecarlo.sampling import block_size, draw_block
+
+
+@dataclass(frozen=True)
+class DenseSampler(Sampler):
+    """Any declared adapter under any optimizer; cost and memory grow with rank and widths."""
+
+    task: Task
+    name = "dense"
+
+    def engine(self, rank: int) -> Engine:
+        problem = self.task.problem
+        return Engine(self.task.setting.adapter, rank, self.task.gamma(rank), len(problem.x), len(problem.v))
+
+    def entries(self, rank: int) -> int:
+        engine = self.engine(rank)
+        return sum(math.prod(shape) for shape in engine.adapter.shapes(rank, engine.d_in, engine.d_out).values())
+
+    def sample(self, rank: int, phase: str, draws: int) -> Sample:
+        check_draws(draws)
+        task, engine = self.task, self.engine(rank)
+        sizes = {"rank": rank, "d_in": engine.d_in, "d_out": engine.d_out}
+        block = block_size(engine.adapter, rank, engine.d_in, engine.d_out)
+        per_draw = bytes_per_draw(engine.adapter, rank, engine.d_in, engine.d_out)
+        # Fewer workers rather than a refusal where one draw at a time is all that fits.
+        workers = max(1, min(WORKERS, -(-draws // block), task.budget.bytes // per_draw))
+        chunk = task.budget.chunk(per_draw * workers, block, rank=rank)
+
+        def work(number: int, n: int) -> list[Sample]:
+            chunks = draw_block(engine.adapter, seed=task.seed, phase=phase, number=number, draws=n, chunk=chunk, **sizes)
+            return [self._numbers(engine, factors, held) for held, factors in chunks]
+
+        return joined(rank, over_blocks(work, draws=draws, block=block, workers=workers))
+
+    def _numbers(self, engine: Engine, factors: Factors, draws: int) -> Sample:
+        def after(steps: int, factors: Factors, draws: int) -> Observed:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return observe(shortened(self.task.setting, steps), engine, self.task.problem, factors, lr=self.task.lr, draws=draws)
+
+        steps = self.task.setting.claim.steps
+        seen = after(steps, factors, draws)
+        bad = np.flatnonzero(np.isnan(seen.values) | (seen.values == np.inf))
+        diverged = None
+        if len(bad):
+            one = {name: None if w is None else w[bad[0] : bad[0] + 1] for name, w in factors.items()}
+            diverged = first_divergence(lambda s: bool((after(s, one, 1).values < np.inf).all()), steps)
+        return Sample(engine.rank, seen.values, seen.vanishes, seen.typical, diverged)
+
+
+def shortened(setting: Setting, steps: int) -> Setting:
+    """The same setting after fewer steps."""
+    if steps == setting.claim.steps:
+        return setting
+    return replace(setting, claim=replace(setting.claim, steps=steps))
+
+
+def bytes_per_draw(adapter: Adapter, rank: int, d_in: int, d_out: int) -> int:
+    """What one draw holds at most: factors before and after, gradients, two moments, one temporary, in float64."""
+    entries = sum(math.prod(shape) for shape in adapter.shapes(rank, d_in, d_out).values())
+    return 8 * 6 * entries

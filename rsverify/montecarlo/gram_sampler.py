@@ -1,0 +1,201 @@
+"""The Gram engine at work: Wishart matrices instead of factors, so that rank 2**40 costs what rank 16 costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.claims import Setting
+from rsverify.definitions.laws import Frozen, Gaussian, Zero
+from rsverify.errors import InputError
+from rsverify.montecarlo import gram
+from rsverify.montecarlo.gram_numbers import Factors, Seen, needs_off_span, off_span_draws
+from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
+from rsverify.statistics.streams import stream
+from rsverify.statistics.wishart import NestedWishart, wishart_factor
+from rsverify.statistics.wishart import gram as square
+
+BLOCK_DRAWS = 2048
+BLOCK_ENTRIES = 2**17  # a block of Wishart matrices fits in a core's own cache (1 MB)
+
+
+def lora_factors(adapter: Adapter) -> Factors | str:
+    """The adapter's factors where it is LoRA with B zero, or why it is not."""
+    rows, columns = adapter.result
+    if len(adapter.operands) != 2 or len(rows) != 1 or len(columns) != 1 or len(adapter.rank_axes) != 1:
+        return f"{adapter.expression!r} is not the product of two factors over one rank axis"
+    rank = adapter.rank_axes[0]
+    by_axes = {axes: name for name, axes in adapter.operands.items()}
+    B, A = by_axes.get((rows[0], rank)), by_axes.get((rank, columns[0]))
+    if B is None or A is None:
+        return f"{adapter.expression!r} is not the product B A of a (rows, rank) and a (rank, columns) factor"
+    up, down = (law.law if isinstance(law := adapter.laws[name], Frozen) else law for name in (B, A))
+    if not isinstance(up, Zero):
+        return f"{B} is not zero at init"
+    return Factors(B, A, down, (adapter.laws[B].trainable, adapter.laws[A].trainable))
+
+
+def silence(setting: Setting) -> str | None:
+    """Why the Gram engine cannot speak for a setting; None where it can."""
+    found = lora_factors(setting.adapter)
+    if isinstance(found, str):
+        return found
+    if not isinstance(found.law, Gaussian):
+        return f"{found.A} is {found.law.text()}: its Gram matrix is Wishart's only for Gaussian entries"
+    if not found.trained[0]:
+        return f"{found.B} is frozen at zero"
+    if setting.optimizer.name not in gram.OPTIMIZERS and setting.claim.steps:
+        return f"the steps of {setting.optimizer.name} leave the span of the data"
+    return None
+
+
+@dataclass(frozen=True)
+class GramSampler(Sampler):
+    """Exact in law for LoRA with Gaussian A under SGD, momentum, weight decay and clipping, at any rank and width.
+
+    Raises: InputError where `silence` has a reason.
+    """
+
+    task: Task
+    name = "gram"
+
+    def __post_init__(self) -> None:
+        reason = silence(self.task.setting)
+        if reason is not None:
+            raise InputError(f"engine 'gram' cannot speak: {reason}; ask for the dense engine")
+
+    @cached_property
+    def factors(self) -> Factors:
+        found = lora_factors(self.task.setting.adapter)
+        assert not isinstance(found, str)
+        return found
+
+    @cached_property
+    def data(self) -> gram.Span:
+        x, probe = self.task.problem.x, self.task.problem.x_probe
+        return gram.span(x.reshape(len(x), -1), probe.reshape(len(x), -1))
+
+    @cached_property
+    def loss(self) -> gram.Linear:
+        return gram.Linear(self.task.problem.v.reshape(len(self.task.problem.v), -1))
+
+    def spread(self, rank: int) -> float:
+        """The standard deviation of A's entries."""
+        d_in, d_out = len(self.data.Q), self.loss.shape[0]
+        return self.factors.law.scale({**self.task.setting.adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out})
+
+    def entries(self, rank: int) -> int:
+        k, (p, n) = len(self.data.R), self.loss.shape
+        state = (p + k) * k if self._per_draw else 0
+        return max(1, k * k + (p + k) * n + state * (1 + self.task.setting.claim.steps))
+
+    def sample(self, rank: int, phase: str, draws: int) -> Sample:
+        check_draws(draws)
+        k, seed = len(self.data.R), self.task.seed
+        block = self._block
+        chunk = self.task.budget.chunk(self.bytes_per_draw() * self._workers(draws), block, rank=rank)
+
+        def work(number: int, held: int) -> list[Sample]:
+            chi, normal, off = (stream(seed, "gram", phase, rank, number, what) for what in ("chi", "normal", "off"))
+            found = []
+            while held:
+                n = min(chunk, held)
+                held -= n
+                W = square(wishart_factor(n, k, rank, chi=chi, normal=normal))
+                found.append(self._numbers(rank, W, off))
+            return found
+
+        return joined(rank, over_blocks(work, draws=draws, block=block, workers=self._workers(draws)))
+
+    def nested(self, ranks: Sequence[int], phase: str, draws: int) -> list[Sample]:
+        check_draws(draws)
+        block = self._block
+        self.task.budget.chunk(self.bytes_per_draw() * block * 4, 1, rank=max(ranks))
+
+        def work(number: int, held: int) -> list[list[Sample]]:
+            tree = NestedWishart(len(self.data.R), held, self.task.seed, "gram", "nested", phase, number)
+            # What a probe sees off the span is drawn afresh at each rank: only sums of squares need it.
+            return [
+                [self._numbers(rank, tree.at(rank), stream(self.task.seed, "gram", "nested", phase, number, "off", rank)) for rank in ranks]
+            ]
+
+        parts = over_blocks(work, draws=draws, block=block, workers=1)
+        return [joined(rank, [part[i] for part in parts]) for i, rank in enumerate(ranks)]
+
+    def bytes_per_draw(self) -> int:
+        """What one draw holds at most: Wishart matrix and factor, states before and after, gradients, moments, outputs."""
+        k, (p, n) = len(self.data.R), self.loss.shape
+        state = 8 * (p + k) * k if self._per_draw else 0
+        return max(8, 8 * (4 * k * k + 3 * (p + k) * n + n * n + state))
+
+    def second_moment(self, rank: int) -> float | None:
+        claim = self.task.setting.claim
+        if self._per_draw or claim.quantity not in ("output", "update") or claim.statistic not in ("rms", "frobenius"):
+            return None
+        # E W C W = r (r + 1) C + r tr(C) I for W of Wishart's law with r degrees and symmetric C.
+        state = self._state(rank, claim.steps)
+        columns = state.M @ self.data.R_probe
+        C = columns @ columns.T
+        scale = self.task.gamma(rank) ** 2 * self.spread(rank) ** 4 * rank
+        mean = scale * ((rank + 1) * ((state.P @ C) * state.P).sum() + np.trace(C) * (state.P**2).sum())
+        p, n = self.loss.shape[0], columns.shape[1]
+        return float(mean if claim.statistic == "frobenius" else mean / (p * n))
+
+    @cached_property
+    def _per_draw(self) -> bool:
+        return bool(self.task.setting.claim.steps) and gram.depends_on_draw(self.loss, self.task.setting.optimizer)
+
+    @property
+    def _block(self) -> int:
+        k, (p, n) = len(self.data.R), self.loss.shape
+        return max(1, min(BLOCK_DRAWS, BLOCK_ENTRIES // max(1, k * k + (p + k) * (n + k))))
+
+    def _workers(self, draws: int) -> int:
+        # Threads cost more than a few blocks; and fewer workers rather than a refusal where memory is short.
+        blocks = -(-draws // self._block)
+        return max(1, min(WORKERS, blocks // 8, self.task.budget.bytes // self.bytes_per_draw()))
+
+    @cached_property
+    def _states(self) -> dict[tuple[int, int], gram.State]:
+        return {}
+
+    def _state(self, rank: int, steps: int, W: np.ndarray | None = None) -> gram.State:
+        """The state after the steps: one for all draws, kept, where the draws do not enter."""
+        per_draw = W is not None and self._per_draw
+        if per_draw or (rank, steps) not in self._states:
+            state = gram.train(
+                self.data.R, self.loss, self.task.setting.optimizer, gamma=self.task.gamma(rank), lr=self.task.lr, steps=steps,
+                W=W if per_draw else None, trained=self.factors.trained,
+            )  # fmt: skip
+            if per_draw:
+                return state
+            self._states[rank, steps] = state
+        return self._states[rank, steps]
+
+    def _numbers(self, rank: int, W: np.ndarray, off: np.random.Generator) -> Sample:
+        """The claim's numbers for Wishart matrices of unit spread."""
+        setting, spread = self.task.setting, self.spread(rank)
+        W, d_in = W * spread**2, len(self.data.Q)
+        off_span = off_span_draws(off, len(W), d_in - len(self.data.R), self.loss.shape[1]) if needs_off_span(setting.claim) else None
+        seen = Seen(
+            claim=setting.claim, factors=self.factors, trained=setting.adapter.trainable, data=self.data, V=self.loss.signals,
+            rank=rank, gamma=self.task.gamma(rank), spread=spread,
+        )  # fmt: skip
+
+        def after(steps: int, chosen: slice) -> tuple[np.ndarray, bool]:
+            mine = None if off_span is None else off_span[chosen]
+            with np.errstate(over="ignore", invalid="ignore"):
+                return seen.numbers(self._state(rank, steps, W[chosen]), W[chosen], mine)
+
+        values, vanishes = after(setting.claim.steps, slice(None))
+        bad = np.flatnonzero(np.isnan(values) | (values == np.inf))
+        if not len(bad):
+            return Sample(rank, values, vanishes)
+        one = slice(int(bad[0]), int(bad[0]) + 1)
+        return Sample(
+            rank, values, vanishes, diverged=first_divergence(lambda s: bool((after(s, one)[0] < np.inf).all()), setting.claim.steps)
+        )
