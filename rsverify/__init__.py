@@ -29,6 +29,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":  # a room, not a name: it stays out of __all__
+        return import_module("rsverify.testing")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rsverify' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)

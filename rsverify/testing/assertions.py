@@ -1,0 +1,195 @@
+"""Assertions in the theory's words, three-valued: what cannot be told fails too, and names the price of an answer.
+
+    assert_rank_stable("lora", "alpha/sqrt(r)", quantity="update", optimizer="sgd")
+
+A claim without its quantity and optimizer is half a claim, so both must be given; every message names them, and the
+statistic, probe, regime and steps beside them. The judge is the one of `verify`: theory speaks where it can, simulation
+always does, and where the two disagree nothing holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.optimizers import Optimizer
+from rsverify.definitions.ranks import parse_ranks
+from rsverify.definitions.rules import ALPHA, ScalingRule
+from rsverify.errors import InputError, NotDerivable, RuleError
+from rsverify.records import Claim, Estimate, Prediction, Row, Stability
+from rsverify.statistics.design import RATIO_MARGIN, SHARE
+from rsverify.testing.statements import ERROR_BUDGET, Answer, Inconclusive, Statement, announce
+from rsverify.verdict import MARGIN, draws_to_settle, interval_agreement, judge
+
+if TYPE_CHECKING:
+    from rsverify.montecarlo import Budget
+
+RANKS = (4, 16, 64, 256, 1024)
+"""Far enough for the limit to show, few enough for a test."""
+
+Rule = ScalingRule | str | Callable[[float, float], float]
+
+
+def assert_rank_stable(
+    adapter: Adapter | str, rule: Rule, *, quantity: str, optimizer: Optimizer | str, allow_inconclusive: bool = False, **options: Any
+) -> Row:
+    """The quantity neither vanishes nor grows with rank: its exponent lies within +-margin of 0.
+
+    Args: statistic="rms", probe="aligned", steps=1, regime="rank", ranks=RANKS, alpha=20, seed=0, margin=0.1, d_in=24,
+        d_out=16, budget=rv.Budget(...), error_budget (rate of false failures; the plugin's, or 1e-6).
+    Returns: the judged row, for a closer look.
+    Raises: AssertionError where it does not hold; its subclass Inconclusive, with the price, where nobody can tell.
+    """
+    return _assert_stability("stable", adapter, rule, quantity, optimizer, allow_inconclusive, options)
+
+
+def assert_collapses(
+    adapter: Adapter | str, rule: Rule, *, quantity: str, optimizer: Optimizer | str, allow_inconclusive: bool = False, **options: Any
+) -> Row:
+    """The quantity vanishes as rank grows: its exponent lies below -margin. Arguments and errors as `assert_rank_stable`."""
+    return _assert_stability("collapses", adapter, rule, quantity, optimizer, allow_inconclusive, options)
+
+
+def assert_explodes(
+    adapter: Adapter | str, rule: Rule, *, quantity: str, optimizer: Optimizer | str, allow_inconclusive: bool = False, **options: Any
+) -> Row:
+    """The quantity grows without bound with rank: its exponent lies above margin. Arguments and errors as `assert_rank_stable`."""
+    return _assert_stability("explodes", adapter, rule, quantity, optimizer, allow_inconclusive, options)
+
+
+def assert_exponent(
+    adapter: Adapter | str,
+    rule: Rule,
+    *,
+    exponent: float | Fraction,
+    quantity: str,
+    optimizer: Optimizer | str,
+    allow_inconclusive: bool = False,
+    **options: Any,
+) -> Row:
+    """The quantity goes as r**exponent, within +-margin. Further arguments and errors as `assert_rank_stable`."""
+    if not math.isfinite(exponent):
+        raise InputError(f"exponent={exponent!r}; expected a finite power of r, e.g. Fraction(-1, 2)")
+    row, rate = _judged(adapter, rule, quantity, optimizer, options)
+    wanted = f"exponent {exponent} +- {row.margin:g}"
+    seen, derived = row.estimated, row.predicted
+    assert seen is not None
+    lo, hi = float(exponent) - row.margin, float(exponent) + row.margin
+    if seen.zero:
+        return _answer("refuted", row, wanted, rate, allow_inconclusive, float(exponent))
+    answers: set[Answer] = {row.agreement, "inconclusive" if seen.interval is None else interval_agreement(seen.interval, lo, hi)}
+    if derived is not None and derived.exponent is not None:
+        answers.add("confirmed" if lo <= float(derived.exponent) <= hi else "refuted")
+    return _answer(_all_of(answers, derived), row, wanted, rate, allow_inconclusive, float(exponent))
+
+
+def _assert_stability(
+    wanted: Stability,
+    adapter: Adapter | str,
+    rule: Rule,
+    quantity: str,
+    optimizer: Optimizer | str,
+    allow_inconclusive: bool,
+    options: dict[str, Any],
+) -> Row:
+    row, rate = _judged(adapter, rule, quantity, optimizer, options)
+    open_ = row.stability == "inconclusive"
+    answers: set[Answer] = {row.agreement, "inconclusive" if open_ else "confirmed" if row.stability == wanted else "refuted"}
+    return _answer(_all_of(answers, row.predicted), row, wanted, rate, allow_inconclusive, 0.0)
+
+
+def _all_of(answers: set[Answer], derived: Prediction | None) -> Answer:
+    """Refuted by one is refuted; where no theory speaks, simulation alone decides and nothing can be compared."""
+    if "refuted" in answers:
+        return "refuted"
+    if derived is None:
+        answers = answers - {"inconclusive"} or answers
+    return "inconclusive" if "inconclusive" in answers else "confirmed"
+
+
+def _judged(adapter: Adapter | str, rule: Rule, quantity: str, optimizer: Optimizer | str, options: dict[str, Any]) -> tuple[Row, float]:
+    """Ask theory and simulation, and the judge about both."""
+    from rsverify.montecarlo import estimate
+    from rsverify.symbolic import derive
+
+    claim_options = {"statistic": "rms", "probe": "aligned", "steps": 1, "regime": "rank"}
+    known = {*claim_options, "ranks", "alpha", "seed", "margin", "d_in", "d_out", "budget", "error_budget"}
+    if unknown := sorted(set(options) - known):
+        raise TypeError(f"unexpected argument {unknown[0]!r}; expected some of {', '.join(sorted(known))}")
+    claim_options |= {key: options[key] for key in claim_options if key in options}
+    rate = float(options.get("error_budget") or ERROR_BUDGET.get())
+    margin = float(options.get("margin", MARGIN))
+    budget: Budget | None = options.get("budget")
+    ranks = parse_ranks(options.get("ranks", RANKS))
+    # One assertion is one statement to its caller: every point of the curve and the exponent share its rate.
+    seen: Estimate = estimate(
+        adapter, rule, optimizer=optimizer, quantity=quantity, **claim_options, ranks=ranks,
+        alpha=options.get("alpha", ALPHA), seed=options.get("seed", 0), margin=margin, budget=budget, error_budget=rate,
+        statements=len(ranks) + 1, d_in=options.get("d_in", 24), d_out=options.get("d_out", 16),
+    )  # fmt: skip
+    derived, silent = None, {}
+    try:
+        derived = derive(adapter, rule, optimizer=optimizer, quantity=quantity, **claim_options)
+    except NotDerivable as error:
+        silent["symbolic"] = error.reason
+    except RuleError as error:
+        silent["symbolic"] = str(error)
+    return judge(seen.claim, predicted=derived, estimated=seen, measured=None, silent=silent, headline=False, margin=margin), rate
+
+
+def _answer(answer: Answer, row: Row, wanted: str, rate: float, allow_inconclusive: bool, centre: float) -> Row:
+    text = f"{named(row.claim)}: {wanted}"
+    announce(Statement(text, answer, rate))
+    if answer == "confirmed" or (answer == "inconclusive" and allow_inconclusive):
+        return row
+    message = f"{text}; found {found(row)}"
+    if answer == "inconclusive":
+        price = _price(row, centre)
+        cure = "allow that by budget=rv.Budget(...), or pass" if price.startswith("some ") else "pass"
+        raise Inconclusive(f"cannot tell whether {message}; {price}: {cure} allow_inconclusive=True", price)
+    raise AssertionError(f"does not hold: {message}")
+
+
+def named(claim: Claim) -> str:
+    """A claim in words, nothing left out: quantity, statistic, probe, steps, adapter, init, rule, optimizer, regime."""
+    when = "at init" if claim.steps == 0 else f"after {claim.steps} step{'s' if claim.steps > 1 else ''} of {claim.optimizer}"
+    return (
+        f"{claim.quantity} ({claim.statistic}, {claim.probe} probe, {claim.regime} regime) {when} "
+        f"of {claim.adapter} ({claim.init}) under {claim.rule}"
+    )
+
+
+def found(row: Row) -> str:
+    """What the witnesses say of a row, in one line."""
+    seen, derived = row.estimated, row.predicted
+    assert seen is not None
+    if seen.zero:
+        parts = ["nothing: it vanishes identically"]
+    elif seen.interval is None:
+        parts = ["no exponent: " + ("; ".join(seen.notes) or "the magnitude changes sign or vanishes")]
+    else:
+        lo, hi = seen.interval
+        ranks = f"ranks {seen.ranks[0]} to {seen.ranks[-1]}"
+        parts = [f"{row.stability}: simulated exponent in [{lo:+.3f}, {hi:+.3f}] at level 1 - {1 - seen.level:.2g} over {ranks}"]
+    if derived is not None and not derived.zero:
+        parts.append(f"derived {derived.exponent}" if derived.exponent is not None else f"derived range {derived.exponent_range}")
+    if row.agreement == "refuted":
+        parts.append(f"and the witnesses disagree: {row.reason}")
+    return ", ".join(parts)
+
+
+def _price(row: Row, centre: float) -> str:
+    """What would settle it: narrower exponents where the interval crosses an end of centre +- margin, else narrower points."""
+    seen = row.estimated
+    assert seen is not None
+    if seen.interval is None:
+        return "; ".join(seen.notes) or "the magnitude changes sign or vanishes at some rank: no number of draws gives it an exponent"
+    if interval_agreement(seen.interval, centre - row.margin, centre + row.margin) == "inconclusive":
+        return draws_to_settle(seen, (centre, centre), row.margin)
+    widest = max((point.hi - point.lo) / 2 / point.value for point in seen.curve)
+    if widest <= SHARE * RATIO_MARGIN:
+        return "more draws would not settle it: theory and simulation differ by about the margin of the comparison"
+    return f"some {(widest / (SHARE * RATIO_MARGIN)) ** 2:.1f} times the {seen.draws} draws would settle it"
