@@ -57,7 +57,7 @@ class Boundary:
         return self.tightest / self.odds
 
     def half_width(self, n: int, spread: float) -> float:
-        """Half-width of the interval around the mean of n values whose standard deviation (of n - 1) is `spread`; inf where n is too small."""
+        """Half-width of the interval around the mean of n values of standard deviation (of n - 1) `spread`; inf where n is too small."""
         if n < 2:
             return math.inf
         rho = self.rho

@@ -21,6 +21,7 @@ from hypothesis.strategies import SearchStrategy
 from rsverify.definitions import registry
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Constant, Frozen, Gaussian, KaimingUniform, Law, Orthonormal, Uniform, Zero, frozen
+from rsverify.definitions.registry import Declared
 from rsverify.definitions.rules import ScalingRule
 from rsverify.definitions.rules import rules as named_rules
 from rsverify.errors import AdapterError, InputError
@@ -154,7 +155,8 @@ def expressions(draw: st.DrawFn, *, max_factors: int = 4, grouped: bool = True) 
     operands, result = draw(st.sampled_from([*kinds, *([_KRONECKER] if grouped and max_factors > 2 else [])]))
     axes = sorted({axis for operand in operands for axis in operand.split()}, key="oirsapbq".index)
     # Drawn for every kind, used where there is room: what draws less would count as smaller than a plain chain.
-    places = draw(st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=3), max_size=max_factors - 2))
+    operand = st.lists(st.integers(0, 4), min_size=1, max_size=3)
+    places: list[list[int]] = draw(st.lists(operand, max_size=max_factors - 2))
     more = [" ".join(dict.fromkeys(axes[k % len(axes)] for k in chosen)) for chosen in places]
     return f"{', '.join([*operands, *more][:max_factors])} -> {result}"
 
@@ -203,9 +205,14 @@ def _factor_names(count: int) -> tuple[str, ...]:
 
 
 @st.composite
-def declared_adapters(draw: st.DrawFn) -> Adapter:
-    """An adapter of the registry, those of the running program and of other packages among them; shrinks to lora."""
-    return registry.as_adapter(draw(st.sampled_from(sorted(registry.adapters(), key=lambda name: (name != "lora", name)))))
+def declared_adapters(draw: st.DrawFn, *, multilinear: bool = False) -> Declared:
+    """An adapter of the registry, those of the running program and of other packages among them; shrinks to lora.
+
+    Args: multilinear leaves out those that only a torch module can express, such as dora.
+    """
+    known = registry.adapters()
+    names = [name for name, adapter in known.items() if isinstance(adapter, Adapter) or not multilinear]
+    return known[draw(st.sampled_from(sorted(names, key=lambda name: (name != "lora", name))))]
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,7 @@ class Layer:
 
 
 @st.composite
-def layers(draw: st.DrawFn, adapter: Adapter, *, max_rank: int = 8, max_width: int = 16) -> Layer:
+def layers(draw: st.DrawFn, adapter: Declared, *, max_rank: int = 8, max_width: int = 16) -> Layer:
     """A rank and widths that an adapter can have, divisibility and all; shrinks to rank 1 of the smallest layer that fits.
 
     Raises: InputError where no layer within the bounds fits.
@@ -231,9 +238,9 @@ def layers(draw: st.DrawFn, adapter: Adapter, *, max_rank: int = 8, max_width: i
     return Layer(r, d_in, d_out)
 
 
-def _fits(adapter: Adapter, r: int, d_in: int, d_out: int) -> bool:
+def _fits(adapter: Declared, r: int, d_in: int, d_out: int) -> bool:
     try:
-        adapter.shapes(r, d_in, d_out)
+        (adapter if isinstance(adapter, Adapter) else adapter.core).shapes(r, d_in, d_out)
     except AdapterError:
         return False
     return True
