@@ -151,8 +151,8 @@ def expressions(draw: st.DrawFn, *, max_factors: int = 4, grouped: bool = True) 
     """
     if max_factors < 2:
         raise InputError(f"max_factors={max_factors}; an expression has at least two factors")
-    kinds = [_CHAIN, *([_CORE] if max_factors > 2 else []), *([_HADAMARD] if max_factors > 3 else [])]
-    operands, result = draw(st.sampled_from([*kinds, *([_KRONECKER] if grouped and max_factors > 2 else [])]))
+    kinds = [kind for kind in (_CHAIN, _CORE, _HADAMARD, _KRONECKER) if len(kind[0]) <= max_factors and (grouped or kind is not _KRONECKER)]
+    operands, result = draw(st.sampled_from(kinds))
     axes = sorted({axis for operand in operands for axis in operand.split()}, key="oirsapbq".index)
     # Drawn for every kind, used where there is room: what draws less would count as smaller than a plain chain.
     operand = st.lists(st.integers(0, 4), min_size=1, max_size=3)
@@ -161,10 +161,13 @@ def expressions(draw: st.DrawFn, *, max_factors: int = 4, grouped: bool = True) 
     return f"{', '.join([*operands, *more][:max_factors])} -> {result}"
 
 
-_CHAIN = (("o r", "r i"), "o i")
-_CORE = (("o r", "r s", "s i"), "o i")
-_HADAMARD = (("o r", "r i", "o s", "s i"), "o i")
-_KRONECKER = (("a b", "p r", "r q"), "(a p) (b q)")
+Shape = tuple[tuple[str, ...], str]
+"""Operands and result of the simplest expression of a kind."""
+
+_CHAIN: Shape = (("o r", "r i"), "o i")
+_CORE: Shape = (("o r", "r s", "s i"), "o i")
+_HADAMARD: Shape = (("o r", "r i", "o s", "s i"), "o i")
+_KRONECKER: Shape = (("a b", "p r", "r q"), "(a p) (b q)")
 
 
 def _kronecker_sizes(d_in: int, d_out: int, r: int) -> dict[str, int]:
