@@ -18,9 +18,10 @@ _HOMES = {
     "rsverify.symbolic": ("derive", "solve"),
     "rsverify.montecarlo": ("Budget", "estimate"),
     "rsverify.training": ("measure",),
+    "rsverify.conformance": ("CheckFailed", "Subject", "check_adapter"),
     "rsverify.studies.verify": ("verify",),
     "rsverify.errors": ("AdapterError", "BudgetError", "NotDerivable", "RsverifyError", "RuleError"),
-    "rsverify.records": ("Claim", "Estimate", "Measurement", "Prediction", "StableScaling", "Verdict"),
+    "rsverify.records": ("CheckResult", "Claim", "Estimate", "Measurement", "Prediction", "StableScaling", "Verdict"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

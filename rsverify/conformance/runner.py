@@ -1,0 +1,145 @@
+"""`check_adapter`: runs every check that applies, whatever the subject does, and tells what each said."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+
+from rsverify.conformance.bench import Bench
+from rsverify.conformance.registry import Check, Skip, Unsettled, Wrong, checks
+from rsverify.conformance.subject import Subject
+from rsverify.definitions.registry import Declared
+from rsverify.errors import InputError, RsverifyError, suggest
+from rsverify.records import CheckResult, CheckStatus
+
+FIRST = "check_build_module"
+"""What must hold before any other check means anything."""
+
+
+class CheckFailed(RsverifyError, AssertionError):
+    """At least one check failed that was not expected to; `results` holds all of them."""
+
+    def __init__(self, results: Sequence[CheckResult]) -> None:
+        self.results = list(results)
+        failed = [r for r in results if r.status == "failed"]
+        lines = [f"{len(failed)} of {count(results)} checks failed ({summary(results)})"]
+        super().__init__("\n".join([*lines, *(f"  {r.name}: {r.reason}" for r in failed)]))
+
+
+def check_adapter(
+    subject: Declared | Subject | str | Callable[..., Any],
+    *,
+    expected_failed_checks: Mapping[str, str] | None = None,
+    on_fail: Literal["raise", "return"] = "raise",
+    callback: Callable[[CheckResult], None] | None = None,
+    only: Sequence[str] | None = None,
+    seed: int = 0,
+    error_budget: float = 1e-6,
+) -> list[CheckResult]:
+    """Every check that applies to an adapter implementation, and what it said.
+
+    Args:
+        subject: a built-in name, a declared adapter, a build function, or a Subject.
+        expected_failed_checks: reason by check name; such a check is `xfailed` where it fails and `xpassed` where it does not.
+        on_fail: `raise` CheckFailed at the end where a check failed unexpectedly, or `return` the results in any case.
+        callback: called with each result as it comes.
+        only: names of the checks to run; the others are left out of the results.
+        error_budget: rate at which all checks together may fail a sound adapter by chance.
+    Raises: CheckFailed; InputError for a subject, a check name or an option that cannot be meant.
+    """
+    known = checks()
+    expected = dict(expected_failed_checks or {})
+    for name in [*expected, *(only or ())]:
+        if name not in known:
+            raise InputError(f"no check is called {name!r}{suggest(name, known)}")
+    if on_fail not in ("raise", "return"):
+        raise InputError(f"on_fail={on_fail!r}; expected raise or return")
+    if not 0 < error_budget < 1:
+        raise InputError(f"error_budget={error_budget!r}; expected a rate between 0 and 1, e.g. 1e-6")
+    bench = Bench(as_subject(subject), seed=seed, error_budget=error_budget)
+    results: list[CheckResult] = []
+    unusable = ""
+    for name in sorted(known, key=lambda name: name != FIRST):  # a stable sort: only the first is moved
+        result = _run(known[name], bench, unusable)
+        if name == FIRST and result.status == "failed":
+            unusable = "the subject cannot be built or called: see check_build_module"
+        if only is not None and name not in only:
+            continue
+        if name in expected and result.status in ("passed", "failed"):
+            status: CheckStatus = "xfailed" if result.status == "failed" else "xpassed"
+            result = CheckResult(name, status, f"{expected[name]} ({result.reason})" if result.reason else expected[name],
+                                 result.exception, result.seconds)  # fmt: skip
+        results.append(result)
+        if callback is not None:
+            callback(result)
+    if on_fail == "raise" and any(result.status == "failed" for result in results):
+        raise CheckFailed(results)
+    return results
+
+
+def as_subject(subject: Declared | Subject | str | Callable[..., Any]) -> Subject:
+    """The subject itself, or what a name, a declared adapter or a build function stands for."""
+    if isinstance(subject, Subject):
+        return subject
+    if isinstance(subject, str | Declared):
+        from rsverify.conformance.declared import declared_subject
+
+        return declared_subject(subject)
+    if callable(subject):
+        return Subject(subject)
+    raise InputError(
+        f"subject={subject!r} is {type(subject).__name__}; expected a built-in name, an rv.Adapter,"
+        " a function build(rank, base, alpha), or an rv.Subject"
+    )
+
+
+def _run(check: Check, bench: Bench, unusable: str) -> CheckResult:
+    missing = sorted(check.needs - bench.subject.capabilities)
+    if missing:
+        return CheckResult(check.name, "skipped", f"the subject has no {' and no '.join(missing)}")
+    if unusable:
+        return CheckResult(check.name, "skipped", unusable)
+    began = time.perf_counter()
+    status: CheckStatus = "passed"
+    exception: str | None = None
+    default = torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            reason = check.function(bench) or ""
+    except Skip as skip:
+        status, reason = "skipped", str(skip)
+    except Unsettled as unsettled:
+        status, reason = "inconclusive", str(unsettled)
+    except Wrong as wrong:
+        status, reason, exception = "failed", str(wrong), traceback.format_exc()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the suite never dies with the subject, not even by sys.exit
+        status, exception = "failed", traceback.format_exc()
+        reason = f"raised {type(error).__name__}: {str(error).strip() or 'no message'}"
+    finally:
+        torch.set_default_dtype(default)
+    return CheckResult(check.name, status, reason, exception, time.perf_counter() - began)
+
+
+def count(results: Sequence[CheckResult]) -> int:
+    """How many checks really ran."""
+    return sum(result.status != "skipped" for result in results)
+
+
+def summary(results: Sequence[CheckResult]) -> str:
+    """E.g. "31 passed, 1 failed, 6 skipped"."""
+    found = Counter(result.status for result in results)
+    order = ("passed", "failed", "xfailed", "xpassed", "inconclusive", "skipped")
+    return ", ".join(f"{found[status]} {status}" for status in order if found[status])
+
+
+def exit_code(results: Sequence[CheckResult]) -> int:
+    """0 = holds, 1 = a check failed that was not expected to, 3 = none failed but one is inconclusive."""
+    found = {result.status for result in results}
+    return 1 if "failed" in found else 3 if "inconclusive" in found else 0
