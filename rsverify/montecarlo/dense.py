@@ -17,14 +17,15 @@ from rsverify.montecarlo.contraction import Named, contract
 from rsverify.montecarlo.updates import State, apply_step
 
 BATCH = "*"  # no axis name: the adapter's grammar cannot write it
+SAMPLE = "#"
 Factors = Mapping[str, np.ndarray | None]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A linear layer's sample x, its probe x' and the loss gradient v at its output: the loss is v . y.
+    """A linear layer's samples x, their probes x' and the loss gradients v at its outputs: the loss is the sum of v . y.
 
-    Shapes: x, x_probe (d_in,); v (d_out,).
+    Shapes: x, x_probe (d_in,); v (d_out,) for one sample; (d_in, n), (d_out, n) for several.
     """
 
     x: np.ndarray
@@ -43,12 +44,14 @@ class Engine:
     d_out: int
 
     def _columns(self, x: np.ndarray) -> Named:
-        sizes, axes = self.adapter.axis_sizes(self.rank, self.d_in, self.d_out), self.adapter.result[1]
-        return x.reshape([sizes[a] for a in axes]), axes
+        return self._named(x, self.adapter.result[1])
 
     def _rows(self, v: np.ndarray) -> Named:
-        sizes, axes = self.adapter.axis_sizes(self.rank, self.d_in, self.d_out), self.adapter.result[0]
-        return v.reshape([sizes[a] for a in axes]), axes
+        return self._named(v, self.adapter.result[0])
+
+    def _named(self, data: np.ndarray, axes: tuple[str, ...]) -> Named:
+        sizes = self.adapter.axis_sizes(self.rank, self.d_in, self.d_out)
+        return data.reshape([*(sizes[a] for a in axes), *data.shape[1:]]), (*axes, SAMPLE)[: len(axes) + data.ndim - 1]
 
     def _operands(self, factors: Factors, without: str = "") -> list[Named] | None:
         found: list[Named] = []
@@ -62,23 +65,23 @@ class Engine:
         return found
 
     def output(self, factors: Factors, x: np.ndarray) -> np.ndarray | None:
-        """gamma * delta x for every draw, (draws, d_out)."""
+        """gamma * delta x for every draw, (draws, d_out) or (draws, d_out, n)."""
         operands = self._operands(factors)
         if operands is None:
             return None
-        y = contract([*operands, self._columns(x)], (BATCH, *self.adapter.result[0]))
-        return self.gamma * y.reshape(len(y), self.d_out)
+        y = contract([*operands, self._columns(x)], (BATCH, *self.adapter.result[0], *(SAMPLE,) * (x.ndim - 1)))
+        return self.gamma * y.reshape(len(y), self.d_out, *x.shape[1:])
 
     def input_gradient(self, factors: Factors, v: np.ndarray) -> np.ndarray | None:
-        """gamma * delta' v for every draw, (draws, d_in)."""
+        """gamma * delta' v for every draw, (draws, d_in) or (draws, d_in, n)."""
         operands = self._operands(factors)
         if operands is None:
             return None
-        y = contract([*operands, self._rows(v)], (BATCH, *self.adapter.result[1]))
-        return self.gamma * y.reshape(len(y), self.d_in)
+        y = contract([*operands, self._rows(v)], (BATCH, *self.adapter.result[1], *(SAMPLE,) * (v.ndim - 1)))
+        return self.gamma * y.reshape(len(y), self.d_in, *v.shape[1:])
 
     def gradients(self, factors: Factors, problem: Problem, draws: int) -> dict[str, np.ndarray | None]:
-        """The gradient of v . (gamma delta x) in every trained factor: the contraction with that operand left out."""
+        """The gradient of the sum of v . (gamma delta x) in every trained factor: the contraction with that operand left out."""
         found: dict[str, np.ndarray | None] = {}
         for name in self.adapter.trainable:
             operands = self._operands(factors, without=name)

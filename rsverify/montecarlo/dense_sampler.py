@@ -9,7 +9,8 @@ import numpy as np
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting
-from rsverify.montecarlo.dense import Engine, Factors
+from rsverify.montecarlo.contraction import held_entries
+from rsverify.montecarlo.dense import SAMPLE, Engine, Factors
 from rsverify.montecarlo.observables import Observed, observe
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
 from rsverify.montecarlo.sampling import block_size, draw_block
@@ -35,7 +36,7 @@ class DenseSampler(Sampler):
         task, engine = self.task, self.engine(rank)
         sizes = {"rank": rank, "d_in": engine.d_in, "d_out": engine.d_out}
         block = block_size(engine.adapter, rank, engine.d_in, engine.d_out)
-        per_draw = bytes_per_draw(engine.adapter, rank, engine.d_in, engine.d_out)
+        per_draw = bytes_per_draw(engine.adapter, rank, engine.d_in, engine.d_out, samples=task.problem.x[0].size)
         # Fewer workers rather than a refusal where one draw at a time is all that fits.
         workers = max(1, min(WORKERS, -(-draws // block), task.budget.bytes // per_draw))
         chunk = task.budget.chunk(per_draw * workers, block, rank=rank)
@@ -68,7 +69,19 @@ def shortened(setting: Setting, steps: int) -> Setting:
     return replace(setting, claim=replace(setting.claim, steps=steps))
 
 
-def bytes_per_draw(adapter: Adapter, rank: int, d_in: int, d_out: int) -> int:
-    """What one draw holds at most: factors before and after, gradients, two moments, one temporary, in float64."""
-    entries = sum(math.prod(shape) for shape in adapter.shapes(rank, d_in, d_out).values())
-    return 8 * 6 * entries
+ARRAYS = 9
+"""Arrays as large as a factor that a step holds at most: the factor before and now, its gradient, two moments before and now,
+and two temporaries."""
+
+
+def bytes_per_draw(adapter: Adapter, rank: int, d_in: int, d_out: int, *, samples: int = 1) -> int:
+    """What one draw holds at most, in float64: factors and all that a step makes of them, and what a contraction leaves behind."""
+    shapes = adapter.shapes(rank, d_in, d_out)
+    entries = ARRAYS * sum(math.prod(shape) for shape in shapes.values())
+    rows, columns = adapter.result
+    sizes = {**adapter.axis_sizes(rank, d_in, d_out), SAMPLE: samples}
+    x, v, factors = (*columns, SAMPLE), (*rows, SAMPLE), list(adapter.operands.values())
+    contractions = [([*factors, x], v), ([*factors, v], x)]
+    contractions += [([*(a for n, a in adapter.operands.items() if n != name), x, v], axes) for name, axes in adapter.operands.items()]
+    held = max(held_entries(operands, result, sizes) for operands, result in contractions)
+    return 8 * (entries + held + 4 * samples * (d_in + d_out))  # outputs before and after, their difference and its square

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,19 +53,20 @@ def observe(setting: Setting, engine: Engine, problem: Problem, factors: Factors
     y, along = _vector(claim, engine, problem, factors, after, draws)
     if y is None:
         return Observed(np.zeros(draws), True, typical)
-    return Observed(_reduce(_squares(y), y @ along, y.shape[1], claim), not y.any(), typical)
+    component = y @ along if y.ndim == 2 else np.einsum("npi,pi->n", y, along) / y.shape[2]  # the mean over samples
+    return Observed(_reduce(_squares(y), component, math.prod(y.shape[1:]), claim), not y.any(), typical)
 
 
 def _vector(
     claim: Claim, engine: Engine, problem: Problem, before: Factors, after: Factors, draws: int
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    down = -problem.v / np.linalg.norm(problem.v)
+    down = -problem.v / np.linalg.norm(problem.v, axis=0)
     if claim.quantity == "output":
         return engine.output(after, problem.x_probe), down
     if claim.quantity == "update":
         return _difference(engine.output(after, problem.x_probe), engine.output(before, problem.x_probe)), down
     if claim.quantity == "input_gradient":
-        return engine.input_gradient(after, problem.v), problem.x / np.linalg.norm(problem.x)
+        return engine.input_gradient(after, problem.v), problem.x / np.linalg.norm(problem.x, axis=0)
     gradients = engine.gradients(before, problem, draws)
     decrease = np.zeros(draws)
     for name, gradient in gradients.items():

@@ -7,7 +7,7 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Uniform, Zero, frozen
 from rsverify.definitions.optimizers import as_optimizer, optimizers, scalar_reference
 from rsverify.errors import InputError
-from rsverify.montecarlo.dense import Engine
+from rsverify.montecarlo.dense import Engine, Problem
 from rsverify.montecarlo.naive import NaiveAdapter
 from rsverify.montecarlo.sampling import draw_block, make_problem
 from rsverify.montecarlo.updates import apply_step
@@ -72,6 +72,26 @@ def test_dense_equals_the_loops_within_rounding(name, steps):
             for place, value in loops.items():
                 expected[place] = value
             np.testing.assert_allclose(np.broadcast_to(shown, expected.shape), expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_several_samples_are_each_a_sample_and_their_gradients_a_sum(name):
+    adapter, problem = ADAPTERS[name], make_problem(5, d_in=D_IN, d_out=D_OUT, cosine=0.4, samples=3)
+    engine, factors = Engine(adapter, RANK, GAMMA, D_IN, D_OUT), _drawn(adapter)
+    singles = [Problem(problem.x[:, i], problem.x_probe[:, i], problem.v[:, i]) for i in range(3)]
+    np.testing.assert_array_equal(singles[0].x, make_problem(5, d_in=D_IN, d_out=D_OUT, cosine=0.4).x)
+    together = engine.gradients(factors, problem, DRAWS)
+    apart = [engine.gradients(factors, one, DRAWS) for one in singles]
+    magnitude = 1e3  # of sums of absolute products of numbers of size one, at most 6 * 4 * 9 of them
+    bound = sum_of_products_bound(terms=3 * D_IN * D_OUT * RANK**2, factors=7, magnitude=magnitude)
+    for key, gradient in together.items():
+        if gradient is not None:
+            np.testing.assert_allclose(gradient, sum(one[key] for one in apart), rtol=0, atol=bound)
+    for which, data in ((Engine.output, "x_probe"), (Engine.input_gradient, "v")):
+        seen = which(engine, factors, getattr(problem, data))
+        if seen is not None:
+            for i, one in enumerate(singles):
+                np.testing.assert_allclose(seen[:, :, i], which(engine, factors, getattr(one, data)), rtol=0, atol=bound)
 
 
 def test_the_loops_see_a_wrong_engine():

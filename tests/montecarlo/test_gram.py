@@ -158,7 +158,7 @@ CLAIMS = [
     ("gradient:B", "frobenius", "momentum", 2), ("input_gradient", "rms", "sgd:weight_decay=1", 2),
     ("input_gradient", "projection", "sgd", 2),
 ]  # fmt: skip
-RATE, DRAWS = 1e-7, 3000  # of false failure of each comparison in law, some 70 of them
+RATE, DRAWS = 1e-7, 3000  # of false failure of each comparison in law, some 90 of them
 
 
 @pytest.mark.statistical
@@ -170,6 +170,15 @@ def test_in_law_equal_to_the_dense_engine_below_at_and_above_the_span(quantity, 
         assert stats.ks_2samp(sampler_for(task, "gram").sample(rank, "law", DRAWS).values, dense).pvalue > RATE
         nested = sampler_for(task, "gram").nested((rank, 3 * rank), "law", DRAWS)
         assert stats.ks_2samp(nested[0].values, dense).pvalue > RATE
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("quantity", "statistic", "optimizer", "steps"), [*CLAIMS, ("update", "rms", "sgd", 3)])
+def test_several_samples_in_law_equal_to_the_dense_engine(quantity, statistic, optimizer, steps):
+    task = _task(quantity, statistic, optimizer, steps, problem=make_problem(1, d_in=7, d_out=3, cosine=0.5, samples=2))
+    for rank in (2, 4, 5):  # two samples and their probes span four dimensions
+        dense, mine = (sampler_for(task, engine).sample(rank, "law", 2000).values for engine in ("dense", "gram"))
+        assert stats.ks_2samp(mine, dense).pvalue > RATE
 
 
 @pytest.mark.statistical
