@@ -1,0 +1,107 @@
+"""A lemma as it is read: statement, assumptions, uses, source, numbered steps, remarks; and what running its steps found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsverify.proving.checks import Check, Finding, ProofError, Status
+
+WORST: tuple[Status, ...] = ("refuted", "undecided", "skipped", "cited", "proved")
+"""A lemma is what the worst of its steps is."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a proof: why, in words, and the statement that a checker decides."""
+
+    why: str
+    check: Check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lemma:
+    """A statement with its proof.
+
+    Args:
+        name: how `rsverify prove` and other lemmas call it.
+        statement, assumptions: in words and ASCII formulas.
+        uses: names of the lemmas that the steps lean on.
+        source: where it comes from, with what of it was opened.
+        steps: numbered in this order; every one but a citation has corrupted twins.
+        remarks: where it fails, and what it may be confused with.
+    """
+
+    name: str
+    statement: str
+    assumptions: tuple[str, ...]
+    uses: tuple[str, ...]
+    source: str
+    steps: tuple[Step, ...]
+    remarks: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ProofError(f"lemma {self.name!r} has no steps")
+        for number, step in enumerate(self.steps, start=1):
+            if step.check.scope != "cited" and not step.check.twins():
+                raise ProofError(
+                    f"step {number} of lemma {self.name!r} has no corrupted twin: nothing shows that its checker could refuse it"
+                )
+
+
+@dataclass(frozen=True)
+class LemmaResult:
+    """What running a lemma found, step by step."""
+
+    lemma: Lemma
+    findings: tuple[Finding, ...]
+
+    @property
+    def status(self) -> Status:
+        found = {finding.status for finding in self.findings}
+        return next(status for status in WORST if status in found)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """For which ranks its steps speak, each once."""
+        return tuple(dict.fromkeys(step.check.scope for step in self.lemma.steps))
+
+
+def prove(lemma: Lemma) -> LemmaResult:
+    """Run every step; a step that cannot run is found skipped or undecided, never proved."""
+    return LemmaResult(lemma, tuple(step.check.run() for step in lemma.steps))
+
+
+def lines(result: LemmaResult) -> list[str]:
+    """A lemma and what was found, as one reads it."""
+    lemma = result.lemma
+    shown = [f"{lemma.name}: {result.status} ({', '.join(result.scopes)})", f"  {lemma.statement}"]
+    shown += [f"  given: {assumption}" for assumption in lemma.assumptions]
+    if lemma.uses:
+        shown.append(f"  uses:  {', '.join(lemma.uses)}")
+    shown.append(f"  from:  {lemma.source}")
+    for number, (step, finding) in enumerate(zip(lemma.steps, result.findings, strict=True), start=1):
+        shown.append(f"  {number}. {step.why}")
+        shown.append(f"     {step.check.text()}")
+        shown.append(
+            f"     {finding.status}, {step.check.scope}, by {step.check.checker}{f' ({finding.detail})' if finding.detail else ''}"
+        )
+        if finding.counterexample:
+            shown.append(f"     counter-example: {finding.counterexample}")
+    shown += [f"  remark: {remark}" for remark in lemma.remarks]
+    return shown
+
+
+def run_alone(lemma: Lemma) -> None:
+    """What a proof's file does when it is executed: print the lemma; exit with 0 where it holds, 1 where not, 3 where a step is open."""
+    result = prove(lemma)
+    print(*lines(result), sep="\n")
+    sys.exit(exit_code([result]))
+
+
+def exit_code(results: Sequence[LemmaResult]) -> int:
+    """0 = every step is proved or cited, 1 = a step is refuted, 3 = a step was skipped or is undecided."""
+    found = {result.status for result in results}
+    return 1 if "refuted" in found else 3 if found & {"skipped", "undecided"} else 0
