@@ -65,7 +65,8 @@ class Inequality(Check):
             return Finding("undecided", detail=f"z3 gave up: {solver.reason_unknown()}")
         model = solver.model()
         found = {
-            str(symbol): model.eval(variable, model_completion=True) for symbol, variable in sorted(names.items(), key=lambda p: str(p[0]))
+            str(symbol): model.evaluate(variable, model_completion=True)
+            for symbol, variable in sorted(names.items(), key=lambda p: str(p[0]))
         }
         return Finding(
             "refuted", ", ".join(f"{name} = {_decimal(value)}" for name, value in found.items()), "z3 found a solution of the negation"
