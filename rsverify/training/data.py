@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -12,8 +13,9 @@ from rsverify.statistics.streams import stream
 from rsverify.training.attach import find_targets
 from rsverify.training.base import base_manifest, load_base
 from rsverify.training.problem import Problem
+from rsverify.training.task import Batch, Task, next_token_losses
 from rsverify.training.text import Corpus, source
-from rsverify.training.transformer import LINEARS, next_token_loss
+from rsverify.training.transformer import LINEARS, Transformer, next_token_loss
 
 CHARACTERS = 400_000
 """Source read for fine-tuning: some thousand times a batch, and a second to read."""
@@ -66,3 +68,57 @@ def fine_tuning_problem(
         targets=find_targets(model, LINEARS),
         hashes={"checkpoint": base_manifest()["sha256"], "text": corpus.sha256},
     )
+
+
+def transformer_task(
+    model: Transformer,
+    text: Corpus,
+    *,
+    tokens: int = 64,
+    sequences: int = 1,
+    fresh: bool = True,
+    targets: tuple[str, ...] = LINEARS,
+    hashes: Mapping[str, str] | None = None,
+) -> Task:
+    """A compact transformer on the bytes of a text: `sequences` windows of `tokens` bytes a step.
+
+    Args: fresh=False keeps the batch of step 0 at every step.
+    Raises: InputError for a text shorter than one batch or targets that match nothing.
+    """
+    device = model.embedding.weight.device
+    draw_batch(text.train, seed=0, tokens=tokens, sequences=sequences)  # refuses a short text now
+
+    def batch(step: int, data: int) -> Batch:
+        drawn = draw_batch(text.train, seed=data, tokens=tokens, sequences=sequences, step=step if fresh else 0)
+        return {"tokens": drawn.to(device)}
+
+    return Task(
+        name=f"{sequences} x {tokens} bytes of {text.name}",
+        model=model,
+        targets=find_targets(model, targets),
+        batch=batch,
+        losses=lambda net, batch, copies: next_token_losses(net(batch["tokens"]), batch["tokens"], copies),
+        examples=sequences,
+        hashes={"text": text.sha256, **(hashes or {})},
+    )
+
+
+def fine_tuning_task(
+    *,
+    tokens: int = 64,
+    sequences: int = 1,
+    fresh: bool = True,
+    targets: tuple[str, ...] = LINEARS,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float64,
+    text: bytes | None = None,
+) -> Task:
+    """The package's base on sympy's source (or the caller's bytes), as many configurations are trained on it together.
+
+    Raises: InputError for a text shorter than one batch or a device that is not there; CheckpointError for a wrong base.
+    """
+    corpus = fine_tuning_text() if text is None else Corpus("given", text, b"")
+    return transformer_task(
+        load_base(device=device, dtype=dtype), corpus, tokens=tokens, sequences=sequences, fresh=fresh, targets=targets,
+        hashes={"checkpoint": base_manifest()["sha256"]},
+    )  # fmt: skip

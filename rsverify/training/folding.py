@@ -1,0 +1,87 @@
+"""Whether a model lets configurations be folded into its batch axis, and how many of them fit in memory at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rsverify.errors import InputError
+from rsverify.training.blocklinear import Switch
+from rsverify.training.task import Batch, Task, fold
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How many configurations go through the model at once; `bytes_each` is what one of them saves for its backward pass."""
+
+    copies: int
+    bytes_each: int
+    notes: tuple[str, ...] = ()
+
+
+def prepare(task: Task, switch: Switch, *, memory: int, data: int = 0) -> Folding:
+    """Run the bare model on one batch, then on two copies whose targets' outputs differ: each must show its own loss.
+
+    Raises: InputError where the losses have not the expected shape, the loss of the bare model is not finite, or a target is
+        never called by the model's forward.
+    """
+    batch = task.batch(0, data)
+    saved: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, torch.nn.Parameter):
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    device = next(task.model.parameters()).device
+    switch.scale = torch.ones(1, device=device).requires_grad_()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        alone = _losses(task, batch, 1)
+    switch.scale = None
+    if not bool(alone.isfinite().all()):
+        raise InputError(
+            f"the loss of the bare model is {float(alone[0].detach())}: nothing can be trained from there; look at the data and dtype"
+        )
+    silent = [name for name in task.targets if name not in switch.called]
+    if silent:
+        raise InputError(
+            f"targets={silent[0]!r} is never called in the model's forward ({len(silent)} such): its weight is read directly,"
+            " or that part is not in use; leave it out of the targets"
+        )
+    each = max(sum(saved.values()), 1)
+    if not task.foldable:
+        return Folding(1, each, ("the loss is made inside the model: configurations run one after another",))
+    if not _keeps_copies_apart(task, switch, batch, alone.detach()):
+        return Folding(1, each, ("the model mixes the rows of its batch: configurations run one after another",))
+    return Folding(max(1, memory // each), each)
+
+
+def _keeps_copies_apart(task: Task, switch: Switch, batch: Batch, alone: Tensor) -> bool:
+    """Whether two copies run together show the losses that each shows alone, one copy's targets turned down by half.
+
+    A row that leaks into another moves the first digits of a loss, rounding the last: half the digits tell them apart.
+    """
+    with torch.no_grad():
+        switch.scale = torch.tensor([0.5], device=alone.device)
+        other = _losses(task, batch, 1)
+        switch.scale = torch.tensor([1.0, 0.5], device=alone.device)
+        try:
+            both = _losses(task, fold([batch, batch], task.examples), 2)
+        except RuntimeError:  # shapes that do not fold
+            return False
+        finally:
+            switch.scale = None
+    expected = torch.cat([alone, other])
+    close = torch.finfo(expected.dtype).eps ** 0.5
+    return bool(((both - expected).abs() <= close * expected.abs()).all())
+
+
+def _losses(task: Task, batch: Batch, copies: int) -> Tensor:
+    found = task.losses(task.model, batch, copies)
+    if not (isinstance(found, Tensor) and found.shape == (copies,)):
+        shown = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"task {task.name!r}: losses returned {shown} for {copies} copies; expected one loss per copy, shape ({copies},)")
+    return found

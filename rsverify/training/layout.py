@@ -1,0 +1,184 @@
+"""Where the factors of many configurations live: grouped by rank, each configuration one row of a flat buffer.
+
+Row-major by configuration, so that gradient norms, learning rates and optimizer steps are operations on whole rows, while the
+factors of one linear are strided views (configurations, ..., ...) that batched matrix products take as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rsverify.definitions.laws import Zero
+from rsverify.definitions.optimizers import Optimizer
+from rsverify.errors import InputError
+from rsverify.training.attach import linear_at
+from rsverify.training.configuration import Configuration
+from rsverify.training.contraction import draw_factors, two_factors
+
+Allocate = Callable[..., Tensor]
+"""torch.zeros, or one that gives memory shared with forked workers."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a factor of one linear lies in a row: columns [start, stop), as a matrix of `shape`."""
+
+    layer: str
+    factor: str
+    start: int
+    shape: tuple[int, int]
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.shape[0] * self.shape[1]
+
+    def of(self, buffer: Tensor) -> Tensor:
+        """The factor of every row. Shapes: buffer (configurations, columns); result (configurations, *shape)."""
+        return buffer[:, self.start : self.stop].unflatten(1, self.shape)
+
+
+@dataclass
+class Group:
+    """Configurations of one rank, one set of targets and one kind of adapter: `lo` is the place of the first in the stack.
+
+    `lr` holds the learning rate of each factor by its name: LoRA+ raises that of a factor that starts at zero.
+
+    Shapes: w (factors) and g (their gradients) (configurations, columns), all downs before all ups; gamma (configurations, 1, 1);
+    lr (configurations, 1).
+    """
+
+    lo: int
+    configurations: tuple[Configuration, ...]
+    up: str
+    down: str
+    places: dict[tuple[str, str], Place]
+    columns: int
+    w: Tensor
+    g: Tensor
+    gamma: Tensor
+    lr: dict[str, Tensor]
+    trains: dict[str, bool]
+    acting: Tensor
+    runs: list[tuple[slice, Optimizer]] = field(default_factory=list)
+
+    @property
+    def rank(self) -> int:
+        return self.configurations[0].rank
+
+    @property
+    def size(self) -> int:
+        return len(self.configurations)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(layer for layer, factor in self.places if factor == self.down)
+
+    def factor_columns(self, factor: str) -> slice:
+        """The columns of all factors of that name."""
+        mine = [place for (_, name), place in self.places.items() if name == factor]
+        return slice(mine[0].start, mine[-1].stop)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.down, self.up) if self.trains[name])
+
+    def draw(self) -> None:
+        """Put every factor at init, each configuration from its own streams."""
+        for row, c in enumerate(self.configurations):
+            for layer in self.layers:
+                d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
+                drawn = draw_factors(c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, seed=c.seed, draw=c.draw, layer=layer)
+                for name, value in drawn.items():
+                    place = self.places[layer, name]
+                    self.w[row, place.start : place.stop] = torch.from_numpy(value).to(self.w.dtype).flatten()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the copy that acts in the base's dtype up to date; the factors themselves where the dtypes agree."""
+        if self.acting is not self.w:
+            self.acting.copy_(self.w)
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether the added weight is zero at init because the up-factor is."""
+        return all(isinstance(c.adapter.laws[self.up], Zero) for c in self.configurations)
+
+
+def silent_on(configuration: Configuration) -> str | None:
+    """Why configurations of this adapter cannot be stacked; None where they can."""
+    if two_factors(configuration.adapter) is None:
+        return f"only an up-factor times a down-factor is stacked; {configuration.adapter.name} is {configuration.adapter.expression!r}"
+    return None
+
+
+def order(configurations: Sequence[Configuration]) -> list[int]:
+    """Places of the configurations in the stack: equal ranks, targets and kinds together, and equal optimizers within these."""
+    return sorted(range(len(configurations)), key=lambda i: (*_kind(configurations[i]), configurations[i].optimizer.text, i))
+
+
+def build_groups(
+    model: nn.Module,
+    configurations: Sequence[Configuration],
+    targets: Sequence[str],
+    *,
+    dtype: torch.dtype,
+    allocate: Allocate = torch.zeros,
+) -> list[Group]:
+    """The groups of configurations that come in the order of `order`, their buffers allocated and not yet drawn.
+
+    Args: targets are the linears of a configuration that names none; dtype that of factors, gradients and optimizer states.
+    """
+    groups: list[Group] = []
+    start = 0
+    for stop in range(1, len(configurations) + 1):
+        if stop == len(configurations) or _kind(configurations[stop]) != _kind(configurations[start]):
+            groups.append(_group(model, configurations[start:stop], targets, lo=start, dtype=dtype, allocate=allocate))
+            start = stop
+    return groups
+
+
+def _kind(c: Configuration) -> tuple[object, ...]:
+    return (c.rank, c.targets or (), c.adapter.expression, tuple(c.adapter.laws), tuple(law.trainable for law in c.adapter.laws.values()))
+
+
+def _lr(c: Configuration, factor: str) -> float:
+    return c.lr * (c.optimizer.option("lr_ratio") if isinstance(c.adapter.laws[factor], Zero) else 1.0)
+
+
+def _group(
+    model: nn.Module, members: Sequence[Configuration], targets: Sequence[str], *, lo: int, dtype: torch.dtype, allocate: Allocate
+) -> Group:
+    first = members[0]
+    pair = two_factors(first.adapter)
+    if pair is None:
+        raise InputError(str(silent_on(first)))
+    up, down = pair
+    layers = first.targets if first.targets is not None else tuple(targets)
+    places: dict[tuple[str, str], Place] = {}
+    column = 0
+    for factor in (down, up):
+        for layer in layers:
+            d_out, d_in = linear_at(model, layer).weight.shape
+            place = Place(layer, factor, column, (first.rank, d_in) if factor == down else (d_out, first.rank))
+            places[layer, factor] = place
+            column = place.stop
+    weight = linear_at(model, layers[0]).weight
+    where = {"device": weight.device, "dtype": dtype}
+    w = allocate((len(members), column), **where)
+    group = Group(
+        lo, tuple(members), up, down, places, column, w, torch.zeros((len(members), column), **where),
+        torch.tensor([c.gamma for c in members], **where).view(-1, 1, 1),
+        {name: torch.tensor([_lr(c, name) for c in members], **where).view(-1, 1) for name in pair},
+        {name: first.adapter.laws[name].trainable for name in pair},
+        w if weight.dtype == dtype else torch.zeros(w.shape, device=weight.device, dtype=weight.dtype),
+    )  # fmt: skip
+    start = 0
+    for stop in range(1, len(members) + 1):
+        if stop == len(members) or members[stop].optimizer.text != members[start].optimizer.text:
+            group.runs.append((slice(start, stop), members[start].optimizer))
+            start = stop
+    return group

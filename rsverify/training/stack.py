@@ -1,0 +1,183 @@
+"""The machine that steps many configurations at once: one forward and backward for a chunk of them, one step for all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from rsverify.training.attach import linear_at
+from rsverify.training.blocklinear import Part, Pass, Switch
+from rsverify.training.configuration import Configuration
+from rsverify.training.layout import Allocate, Group, build_groups
+from rsverify.training.stepping import States, new_states, step
+from rsverify.training.task import Batch, Task, fold
+
+
+@dataclass
+class Logs:
+    """What is read at every step, kept where it is computed. Shapes: (steps, configurations)."""
+
+    loss: Tensor
+    down_square: Tensor
+    up_square: Tensor
+    output_square: Tensor
+
+
+class Stack:
+    """Some configurations, their factors, gradients, optimizer states and logs, in the order of `layout.order`.
+
+    Args: copies is how many configurations go through the model at once; progress is a one-entry tensor of the steps done.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        configurations: Sequence[Configuration],
+        *,
+        steps: int,
+        dtype: torch.dtype,
+        copies: int,
+        probe: bool = True,
+        share_first: bool = True,
+        allocate: Allocate = torch.zeros,
+    ) -> None:
+        self.task, self.configurations, self.steps = task, tuple(configurations), steps
+        self.copies, self.probe, self.share_first = copies, probe, share_first
+        self.groups = build_groups(task.model, configurations, task.targets, dtype=dtype, allocate=allocate)
+        self.states: list[list[States]] = [
+            [new_states(group, rows, optimizer, allocate) for rows, optimizer in group.runs] for group in self.groups
+        ]
+        device = linear_at(task.model, task.targets[0]).weight.device
+        count = len(configurations)
+        self.logs = Logs(*(allocate((steps, count), device=device, dtype=dtype) for _ in range(4)))
+        # Entries of what the adapters add, for the mean: one number for a configuration, the same at every step.
+        self.entries = allocate((count,), dtype=torch.float64)
+        self.done = allocate((1,), dtype=torch.int64)
+        self._anchor = torch.zeros((), device=device, dtype=torch.float32, requires_grad=True)
+
+    def draw(self) -> None:
+        for group in self.groups:
+            group.draw()
+
+    def advance(self, switch: Switch) -> None:
+        """One step of every configuration: gradients, logs, optimizer."""
+        at = int(self.done[0])
+        if at == 0 and self.share_first and all(group.starts_at_zero for group in self.groups):
+            self._first_gradients(switch)
+        else:
+            for part in self._chunks():
+                self._gradients(switch, part, at)
+        for group, states in zip(self.groups, self.states, strict=True):
+            squares = {name: _row_squares(group.g[:, group.factor_columns(name)]) for name in group.trained}
+            mine = slice(group.lo, group.lo + group.size)
+            for name, log in ((group.down, self.logs.down_square), (group.up, self.logs.up_square)):
+                if name in squares:
+                    log[at, mine] = squares[name]
+            norms = torch.stack(list(squares.values())).sum(0).sqrt()
+            for (rows, optimizer), state in zip(group.runs, states, strict=True):
+                step(group, rows, optimizer, state, t=at + 1, norms=norms[rows])
+            group.refresh()
+        self.done[0] = at + 1
+
+    def evaluate(self, switch: Switch, batch: Batch) -> Tensor:
+        """The loss of every configuration on one batch, with its factors as they are. Shapes: (configurations,)."""
+        found = []
+        with torch.no_grad():
+            for parts in self._chunks(probe=False):
+                found.append(self._losses(switch, parts, [batch] * parts.copies))
+        return torch.cat(found)
+
+    def _gradients(self, switch: Switch, run: Pass, at: int) -> None:
+        lo = self._place(run)
+        mine = slice(lo, lo + run.copies)
+        batches: dict[int, Batch] = {}
+        for c in self.configurations[mine]:
+            if c.data not in batches:
+                batches[c.data] = self.task.batch(at, c.data)
+        losses = self._losses(switch, run, [batches[c.data] for c in self.configurations[mine]])
+        losses.sum().backward()
+        self.logs.loss[at, mine] = losses.detach().to(self.logs.loss.dtype)
+        self._log_output(run, mine, at)
+
+    def _losses(self, switch: Switch, run: Pass, batches: Sequence[Batch]) -> Tensor:
+        switch.run = run
+        try:
+            return self.task.losses(self.task.model, fold(batches, self.task.examples), run.copies)
+        finally:
+            switch.run = None
+
+    def _log_output(self, run: Pass, mine: slice, at: int) -> None:
+        if run.probe:
+            self.logs.output_square[at, mine] = run.output_square.to(self.logs.output_square.dtype)
+            self.entries[mine] = torch.tensor(run.entries, dtype=torch.float64)
+
+    def _first_gradients(self, switch: Switch) -> None:
+        """At B = 0 every configuration with the same data sees the bare model: grad_B = gamma V'(X A'), grad_A = 0.
+
+        One forward and backward of the bare model, a pass without parts whose linears hand over X and V, serves them all.
+        """
+        for group in self.groups:
+            group.g.zero_()
+        for data in sorted({c.data for c in self.configurations}):
+            run = self._pass([], copies=1, probe=False)
+            run.reader = partial(_read_first, self.groups, data)
+            losses = self._losses(switch, run, [self.task.batch(0, data)])
+            losses.sum().backward()
+            for i, c in enumerate(self.configurations):
+                if c.data == data:
+                    self.logs.loss[0, i] = losses.detach()[0]
+        self.logs.output_square[0].zero_()
+
+    def _chunks(self, probe: bool | None = None) -> Iterator[Pass]:
+        """Passes of at most `copies` neighbouring configurations, of nearly equal size."""
+        count = len(self.configurations)
+        chunks = -(-count // self.copies)
+        edges = [count * k // chunks for k in range(chunks + 1)]
+        for lo, hi in itertools.pairwise(edges):
+            parts = []
+            for group in self.groups:
+                first, last = max(lo, group.lo), min(hi, group.lo + group.size)
+                if first < last:
+                    parts.append(Part(group, first - lo, last - lo, slice(first - group.lo, last - group.lo)))
+            yield self._pass(parts, copies=hi - lo, probe=self.probe if probe is None else probe)
+
+    def _pass(self, parts: list[Part], *, copies: int, probe: bool) -> Pass:
+        square = torch.zeros(copies, device=self._anchor.device, dtype=self.logs.loss.dtype)
+        return Pass(copies, parts, probe, square, self._anchor, [0] * copies)
+
+    def _place(self, run: Pass) -> int:
+        first = run.parts[0]
+        return first.group.lo + first.rows.start - first.lo
+
+
+def _read_first(groups: Sequence[Group], data: int, name: str, X: Tensor, V: Tensor) -> None:
+    """Gradients of the up-factors at B = 0, added to the flat buffers: gamma V'(X A') or gamma (V'X) A', whichever is cheaper.
+
+    Shapes: X (1, n, d_in), V (1, n, d_out).
+    """
+    (n, d_in), d_out = X.shape[1:], V.shape[2]
+    mine = [group for group in groups if (name, group.up) in group.places and group.trains[group.up]]
+    ranks = sum(group.rank * group.size for group in mine)
+    G = torch.bmm(V.mT, X) if n * d_in * d_out + ranks * d_in * d_out < ranks * n * (d_in + d_out) else None
+    for group in mine:
+        rows = [i for i, c in enumerate(group.configurations) if c.data == data]
+        if not rows:
+            continue
+        at: slice | list[int] = slice(None) if len(rows) == group.size else rows
+        A, gamma = group.places[name, group.down].of(group.acting)[at], group.gamma[at]
+        count = A.shape[0]
+        if G is not None:
+            found = torch.bmm(G.expand(count, d_out, d_in), A.mT)
+        else:
+            found = torch.bmm(V.mT.expand(count, d_out, n), torch.bmm(X.expand(count, n, d_in), A.mT))
+        group.places[name, group.up].of(group.g)[at] += found * gamma
+
+
+def _row_squares(values: Tensor) -> Tensor:
+    """Squared norm of every row."""
+    return torch.linalg.vector_norm(values, dim=1).square_()

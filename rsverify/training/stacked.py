@@ -1,0 +1,241 @@
+"""Every rank, rule, seed, learning rate and init in one pass: many adapter configurations trained together on one frozen base."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsverify.errors import InputError
+from rsverify.training.attach import find_targets, linear_at
+from rsverify.training.blocklinear import patched
+from rsverify.training.configuration import Configuration
+from rsverify.training.folding import prepare
+from rsverify.training.layout import order, silent_on
+from rsverify.training.stack import Stack
+from rsverify.training.stepping import silent_on_step
+from rsverify.training.task import Batch, Task
+
+MEMORY = 256 << 20
+"""Bytes of saved activations of one chunk of configurations, where the caller names no other bound."""
+
+Report = Callable[[int, int], None]
+"""Called with (steps done, steps asked for) of the slowest configuration."""
+
+
+@dataclass(frozen=True)
+class StackedRun:
+    """What many configurations did, in the order in which they were given.
+
+    `diverged` holds the step whose loss or gradient was no longer finite, None where all were; from there on the records are NaN. `steps`
+    counts the steps taken by each; where `complete` is False the run was interrupted and can be resumed from its checkpoint.
+
+    Shapes: loss, gradient_norm, output_rms (configurations, steps), each read before the step is taken: the loss, the norm over all
+    trained factors, and the rms of what the adapters add over tokens, entries and layers. factor_gradients by factor name likewise.
+    """
+
+    configurations: tuple[Configuration, ...]
+    loss: np.ndarray
+    gradient_norm: np.ndarray
+    output_rms: np.ndarray
+    factor_gradients: Mapping[str, np.ndarray]
+    diverged: tuple[int | None, ...]
+    steps: tuple[int, ...]
+    complete: bool = True
+    notes: tuple[str, ...] = ()
+    _stacks: tuple[Stack, ...] = field(default=(), repr=False)
+    _where: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+
+    def factors(self, i: int) -> dict[str, dict[str, Tensor]]:
+        """The factors of configuration `i` as they now are: by the name of the linear, then of the factor."""
+        stack, row = self._find(i)
+        found: dict[str, dict[str, Tensor]] = {}
+        for group in stack.groups:
+            if group.lo <= row < group.lo + group.size:
+                for (layer, factor), place in group.places.items():
+                    found.setdefault(layer, {})[factor] = place.of(group.w)[row - group.lo]
+        return found
+
+    def delta(self, i: int, layer: str) -> Tensor:
+        """The weight that configuration `i` adds to a linear, gamma included. Shapes: (d_out, d_in)."""
+        stack, row = self._find(i)
+        group = next(group for group in stack.groups if group.lo <= row < group.lo + group.size)
+        factors = self.factors(i)
+        if layer not in factors:
+            raise InputError(f"layer={layer!r} is not adapted in configuration {i}; its linears are {', '.join(factors)}")
+        return self.configurations[i].gamma * factors[layer][group.up] @ factors[layer][group.down]
+
+    def evaluate(self, batch: Batch) -> np.ndarray:
+        """The loss of every configuration on a batch of the task's kind, with its factors as they now are. Shapes: (configurations,)."""
+        found = np.full(len(self.configurations), np.nan)
+        if not self._stacks:
+            return found
+        task = self._stacks[0].task
+        with patched(task.model, task.targets) as switch:
+            parts = [stack.evaluate(switch, batch).double().cpu().numpy() for stack in self._stacks]
+        for i, (s, row) in enumerate(self._where):
+            found[i] = parts[s][row]
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: configurations with their curves; numbers that are not finite as null."""
+
+        def plain(values: np.ndarray) -> list[float | None]:
+            return [float(v) if math.isfinite(v) else None for v in values]
+
+        return {
+            "complete": self.complete,
+            "notes": list(self.notes),
+            "configurations": [
+                {
+                    **c.to_dict(), "steps": self.steps[i], "diverged": self.diverged[i], "loss": plain(self.loss[i]),
+                    "gradient_norm": plain(self.gradient_norm[i]), "output_rms": plain(self.output_rms[i]),
+                    "factor_gradients": {name: plain(values[i]) for name, values in self.factor_gradients.items()},
+                }
+                for i, c in enumerate(self.configurations)
+            ],
+        }  # fmt: skip
+
+    def _find(self, i: int) -> tuple[Stack, int]:
+        if not self._stacks:
+            raise InputError("this run was read from records and holds no factors")
+        s, row = self._where[i]
+        return self._stacks[s], row
+
+
+def train_stacked(
+    task: Task,
+    configurations: Sequence[Configuration],
+    *,
+    steps: int = 10,
+    probe: bool = True,
+    memory: int = MEMORY,
+    dtype: torch.dtype | None = None,
+    share_first: bool = True,
+    report: Report | None = None,
+) -> StackedRun:
+    """Train every configuration for some steps on one frozen model, all of them together; the model is as before afterwards.
+
+    Each configuration's numbers are those of training it alone, to rounding. For example, six ranks under two rules, three draws:
+
+        task = fine_tuning_task(tokens=64, sequences=1, dtype=torch.float32)
+        run = train_stacked(task, grid("4:128", ["alpha/r", "alpha/sqrt(r)"], seeds=range(3)), steps=10)
+        run.loss[i], run.gradient_norm[i], run.output_rms[i]    # curves of configuration i
+        run.factors(i)["blocks.0.attention.q"]["B"], run.delta(i, "blocks.0.attention.q"), run.evaluate(held_out_batch)
+
+    Args:
+        task: model, batches and losses (see `fine_tuning_task`, `module_task`, `interop.transformers.task_from_pretrained`).
+        configurations: see `Configuration` and `grid`; ranks, rules, optimizers, inits, seeds and targets may all differ.
+        probe: also read the rms of what the adapters add. memory: bound in bytes on the saved activations of a chunk.
+        dtype: of factors, gradients and optimizer states; by default the base's own, and float32 over a bfloat16 base.
+        share_first: let one pass of the bare model serve the first step of all where the added weight starts at zero.
+        report: called after every step with (done, asked).
+    Raises: InputError before any work for what cannot be trained, with the reason; BudgetError where memory does not suffice.
+    """
+    chosen = _checked(task, configurations, steps)
+    ranked = order(chosen)
+    weight = linear_at(task.model, task.targets[0]).weight
+    dtype = dtype or (torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype)
+    with patched(task.model, task.targets) as switch, interruptible() as stopped:
+        folding = prepare(task, switch, memory=memory)
+        stack = Stack(
+            task, [chosen[i] for i in ranked], steps=steps, dtype=dtype, copies=folding.copies, probe=probe, share_first=share_first
+        )
+        stack.draw()
+        for done in range(steps):
+            if stopped():
+                break
+            stack.advance(switch)
+            if report:
+                report(done + 1, steps)
+    where = {i: (0, row) for row, i in enumerate(ranked)}
+    return collect(chosen, [stack], [where[i] for i in range(len(chosen))], notes=folding.notes)
+
+
+def _checked(task: Task, configurations: Sequence[Configuration], steps: int) -> list[Configuration]:
+    """The configurations with their targets found among the task's; refuses what cannot be trained."""
+    if steps < 1:
+        raise InputError(f"steps={steps}; expected at least 1")
+    if not configurations:
+        raise InputError('configurations=[]; expected at least one Configuration, e.g. from grid("4:64", ["alpha/r"])')
+    if not task.targets:
+        raise InputError("targets=(): the task names no linear to adapt")
+    found = []
+    for c in configurations:
+        reason = silent_on_step(c.optimizer) or silent_on(c)
+        if reason:
+            raise InputError(f"configuration {c.text}: {reason}")
+        if c.targets is not None:
+            mine = find_targets(task.model, c.targets)
+            missing = [name for name in mine if name not in task.targets]
+            if missing:
+                raise InputError(
+                    f"configuration {c.text}: targets={missing[0]!r} is not among the task's targets ({len(task.targets)} linears)"
+                )
+            c = c.on(mine if mine != task.targets else None)
+        found.append(c)
+    return found
+
+
+def collect(
+    configurations: Sequence[Configuration], stacks: Sequence[Stack], where: Sequence[tuple[int, int]], *, notes: Sequence[str] = ()
+) -> StackedRun:
+    """The records of stacks, copied from their device once, in the order in which the configurations were given."""
+    steps = stacks[0].steps
+    done = [int(stack.done[0]) for stack in stacks]
+    raw = [{name: value.double().cpu().numpy() for name, value in vars(stack.logs).items()} for stack in stacks]
+    shape = (len(configurations), steps)
+    loss, norm, output = (np.full(shape, np.nan) for _ in range(3))
+    factors: dict[str, np.ndarray] = {}
+    for i, (s, row) in enumerate(where):
+        stack, logs, n = stacks[s], raw[s], done[s]
+        group = next(g for g in stack.groups if g.lo <= row < g.lo + g.size)
+        loss[i, :n] = logs["loss"][:n, row]
+        parts = {group.down: logs["down_square"][:n, row], group.up: logs["up_square"][:n, row]}
+        norm[i, :n] = np.sqrt(sum(parts[name] for name in group.trained))
+        for name in group.trained:
+            factors.setdefault(name, np.full(shape, np.nan))[i, :n] = np.sqrt(parts[name])
+        if stack.probe:
+            entries = max(float(stack.entries[row]), 1.0)  # no count before the second step, whose outputs are zero
+            output[i, :n] = np.sqrt(logs["output_square"][:n, row] / entries)
+    diverged: list[int | None] = []
+    for i, (s, _) in enumerate(where):
+        bad = np.flatnonzero(~(np.isfinite(loss[i, : done[s]]) & np.isfinite(norm[i, : done[s]])))
+        diverged.append(int(bad[0]) if len(bad) else None)
+        if len(bad):
+            loss[i, bad[0] + 1 :] = np.nan
+            for values in (norm, output, *factors.values()):
+                values[i, bad[0] :] = np.nan
+    loss[~np.isfinite(loss)] = np.nan
+    return StackedRun(
+        tuple(configurations), loss, norm, output, factors, tuple(diverged), tuple(done[s] for s, _ in where),
+        all(n == steps for n in done), tuple(notes), tuple(stacks), tuple(where),
+    )  # fmt: skip
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks to stop after the step at hand, so that no optimizer step is cut in two; a second one stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
