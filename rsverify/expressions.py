@@ -18,7 +18,7 @@ from typing import Any
 
 from rsverify.errors import InputError
 
-FUNCTIONS: dict[str, int] = {"sqrt": 1, "log": 1, "exp": 1, "abs": 1, "asin": 1, "erf": 1, "gammafn": 1, "min": 2, "max": 2}
+FUNCTIONS: dict[str, int] = {"sqrt": 1, "log": 1, "exp": 1, "abs": 1, "asin": 1, "erf": 1, "gammafn": 1, "min": 2, "max": 2, "harmonic": 2}
 """Function names and their number of arguments."""
 
 CONSTANTS = {"pi": math.pi}
@@ -100,7 +100,7 @@ class Expression:
 
         functions: dict[str, Callable[..., Any]] = {
             "sqrt": sp.sqrt, "log": sp.log, "exp": sp.exp, "abs": sp.Abs, "asin": sp.asin,
-            "erf": sp.erf, "gammafn": gamma, "min": sp.Min, "max": sp.Max,
+            "erf": sp.erf, "gammafn": gamma, "min": sp.Min, "max": sp.Max, "harmonic": sp.harmonic,
         }  # fmt: skip
         return _evaluate(self.tree, {**symbols, "pi": sp.pi}, (functions, lambda text: sp.Rational(Fraction(text)), power))
 
@@ -118,8 +118,33 @@ def _numpy_functions() -> dict[str, Callable[..., Any]]:
 
     return {
         "sqrt": np.sqrt, "log": np.log, "exp": np.exp, "abs": np.abs, "asin": np.arcsin,
-        "erf": special("erf"), "gammafn": special("gamma"), "min": np.minimum, "max": np.maximum,
+        "erf": special("erf"), "gammafn": special("gamma"), "min": np.minimum, "max": np.maximum, "harmonic": _harmonic,
     }  # fmt: skip
+
+
+_SHIFT = 32  # from here Euler and Maclaurin's next term is below rounding
+
+
+def _harmonic(count: Any, decay: Any) -> Any:
+    """sum over k = 1..count of k**-decay, and what continues it to counts between whole numbers.
+
+    In words: H(n) = H(n + 32) - sum over j = 1..32 of (n + j)**-s, and beyond 32 Euler and Maclaurin's sum with derivatives to the seventh.
+    """
+    import numpy as np
+
+    n, s = np.asarray(count, dtype=np.float64), float(decay)
+    steps = np.arange(1.0, _SHIFT + 1)
+
+    def smooth(k: Any) -> Any:
+        whole = np.log(k) if s == 1 else k ** (1 - s) / (1 - s)
+        found, slope = whole + k**-s / 2, s * k ** (-s - 1)
+        for order, bernoulli in ((2, -1 / 12), (4, 1 / 720), (6, -1 / 30240), (8, 1 / 1209600)):
+            found = found + bernoulli * slope
+            slope = slope * (s + order - 1) * (s + order) / k**2
+        return found
+
+    ahead = (n[..., None] + steps) ** -s
+    return smooth(n + _SHIFT) - smooth(float(_SHIFT)) + (steps**-s - ahead).sum(axis=-1)
 
 
 _Kit = tuple[dict[str, Callable[..., Any]], Callable[[str], Any], Callable[[Any, Any], Any]]

@@ -103,6 +103,7 @@ class Prediction:
             with excess kurtosis, power sums of the data; empty where only the exponent is known.
         exact: whether the formula is exact at every finite r; `error_order` is then "", else e.g. "O(1/r)" relative.
         terms: (a, b, c) of gamma**a * lr**c * r**b, as texts of fractions.
+        flat: what the data's invariants that the formula names (`definitions.invariants`) are for flat data.
     """
 
     claim: Claim
@@ -116,6 +117,7 @@ class Prediction:
     terms: tuple[tuple[Fraction, Fraction, Fraction], ...] = ()
     rule: Expression | None = None
     notes: tuple[str, ...] = ()
+    flat: Mapping[str, Expression] = field(default_factory=dict)
 
     @property
     def expression(self) -> Any:
@@ -143,8 +145,8 @@ class Prediction:
         """The predicted magnitude at each rank, as an array.
 
         Args: x_norm2 defaults to d_in and cosine to that of the claim's probe; gamma overrides the rule's values; data
-            gives further quantities that the formula names (v_norm1 and the power sums Sab of `data_quantities`), by default those
-            of flat data: all |x_i|, |x'_i| equal, all |v_j| equal.
+            gives further quantities that the formula names (v_norm1, power sums and contractions of `data_quantities`, sizes
+            n_<axis> that a function gives), by default those of flat data: all |x_i|, |x'_i| equal, all |v_j| equal, signs at random.
         Raises: InputError where no finite-rank formula exists or a quantity it needs was not given.
         """
         import numpy as np
@@ -158,11 +160,10 @@ class Prediction:
             "cosine": self.claim.cosine if cosine is None else float(cosine), **data,
         }  # fmt: skip
         for name in self.formula.names - values.keys():
-            if name == "v_norm1":
+            if name in self.flat and self.flat[name].names <= values.keys():
+                values[name] = self.flat[name].evaluate(values)
+            elif name == "v_norm1":
                 values[name] = math.sqrt(values["d_out"] * values["v_norm2"])
-            elif len(name) == 3 and name[0] == "S" and name[1:].isdigit():
-                # x_i**a x'_i**b summed: even powers lose the signs, odd ones keep the share that the cosine says.
-                values[name] = values["x_norm2"] ** 2 / values["d_in"] * (values["cosine"] if int(name[1]) % 2 else 1.0)
         if gamma is not None:
             values["gamma"] = np.asarray(gamma, dtype=np.float64)
         elif self.rule is not None:

@@ -22,6 +22,21 @@ from rsverify.expressions import Expression
 Sizes = Callable[[int, int, int], Mapping[str, int]]
 """From (d_in, d_out, r) to the sizes of the axes that do not follow by themselves."""
 
+
+@dataclass(frozen=True)
+class RoundedSizes:
+    """A function of sizes that rounds, with the formulas that it equals wherever these come out whole: theory reads the formulas."""
+
+    function: Sizes
+    formulas: Mapping[str, str]
+
+    def __call__(self, d_in: int, d_out: int, r: int) -> Mapping[str, int]:
+        return self.function(d_in, d_out, r)
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+
 _AXIS = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -34,7 +49,7 @@ class Adapter:
         expression: operands and result in named axes, e.g. "o r, r i -> o i".
         rank_axes: the axes whose size is the rank r.
         sizes: how further axes follow from the widths: a mapping from axis to a formula in d_in, d_out and r, or a
-            function of (d_in, d_out, r) that returns a mapping.
+            function of (d_in, d_out, r) that returns a mapping (`RoundedSizes` where it rounds what formulas say).
         rule, source, counts, tags, note: the usual scaling rule, where the adapter comes from, what its rank counts, tags
             for the conformance suite, and anything a reader must know.
         factors: the law of each factor by its name, in the order of the operands.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.registry import as_adapter
@@ -51,11 +52,16 @@ def setting(
     return Setting(adapter, rule, optimizer, claim)
 
 
-def data_quantities(x: np.ndarray, x_probe: np.ndarray, v: np.ndarray) -> dict[str, float]:
+def data_quantities(
+    x: np.ndarray, x_probe: np.ndarray, v: np.ndarray, *, adapter: Adapter | None = None, r: int | None = None, names: Iterable[str] = ()
+) -> dict[str, float]:
     """The quantities of the data that exact formulas name, from a sample, a probe and a signal.
 
-    In words: x_norm2 = |x|**2, v_norm2 = |v|**2, v_norm1 = sum |v_j|, cosine = x.x' / (|x| |x'|), and the power sums
-    Sab = sum over i of x_i**a x'_i**b that meet a law's excess kurtosis. |x'| = |x| throughout.
+    In words: x_norm2 = |x|**2, v_norm2 = |v|**2, v_norm1 = sum |v_j|, cosine = x.x' / (|x| |x'|), the power sums Sab = sum over i
+    of x_i**a x'_i**b and Vk = sum over j of v_j**k to order 4; with an adapter and a rank also the sizes n_<axis> of its axes, and,
+    where its result groups axes, contractions of the reshaped data of order 2 and 4 (`definitions.invariants`). |x'| = |x| throughout.
+
+    Args: names are further invariants, of any order.
     """
     import numpy as np
 
@@ -65,7 +71,16 @@ def data_quantities(x: np.ndarray, x_probe: np.ndarray, v: np.ndarray) -> dict[s
         "v_norm1": float(np.abs(v).sum()),
         "cosine": float(x @ x_probe / np.sqrt((x @ x) * (x_probe @ x_probe))),
     }
-    found.update({f"S{a}{4 - a}": float((x**a * x_probe ** (4 - a)).sum()) for a in range(5)})
+    asked = {invariants.power_sum(a, order - a) for order in (1, 3, 4) for a in range(order + 1)}
+    asked |= {invariants.signal_sum(order) for order in (1, 3, 4)} | set(names)
+    groups: dict[str, tuple[int, ...]] = {}
+    if adapter is not None and r is not None:
+        sizes = adapter.axis_sizes(r, len(x), len(v))
+        found.update({f"n_{axis}": float(size) for axis, size in sizes.items()})
+        rows, columns = adapter.result
+        groups = {"rows": tuple(sizes[axis] for axis in rows), "columns": tuple(sizes[axis] for axis in columns)}
+        asked |= set(invariants.common_names(len(columns), ("x", "x'"))) | set(invariants.common_names(len(rows), ("v",)))
+    found.update({name: invariants.value(name, x, x_probe, v, **groups) for name in sorted(asked)})
     return found
 
 

@@ -2,59 +2,145 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
 
 import sympy as sp
 
+from rsverify.definitions.adapter import Adapter
+from rsverify.errors import NotDerivable
 from rsverify.symbolic import symbols as s
+from rsverify.symbolic.flatdata import flat_product, flat_values
+
+Terms = dict[tuple[Fraction, Fraction, Fraction], sp.Expr]
+
+log_r = sp.Symbol("log_r", positive=True)
+"""log r, as a coefficient holds it: it orders terms of the same power."""
 
 _d = sp.Symbol("d", positive=True)
 
 
 @lru_cache(maxsize=512)
-def rank_terms(expression: sp.Expr, *, cosine: float, regime: str) -> dict[tuple[Fraction, Fraction, Fraction], sp.Expr]:
+def rank_terms(expression: sp.Expr, *, cosine: float, regime: str, adapter: Adapter | None = None) -> Terms:
     """The terms of an expression by their powers (a, b, c) of gamma, r and lr, for a probe and a regime.
 
-    In the width regime data is flat and of unit signal (x_norm2 = d_in, v_norm2 = 1), and only the largest power of the widths is kept.
+    In the width regime data is flat and of unit signal (x_norm2 = d_in, v_norm2 = 1), and of each power of gamma and lr only the
+    largest power of the widths is kept. Where the expression is no polynomial in r (denominators, sums over components), of each
+    power of gamma and lr only the leading power of r is found. Invariants of data reshaped over an axis that grows with r are flat too.
+
+    Raises: NotDerivable where the size of an axis decides and is not a formula, or where there is no power law.
     """
     expression = expression.subs(s.cosine, sp.nsimplify(cosine, rational=True))
+    expression = _with_flat_data(expression, cosine, regime, adapter)
     if regime == "width":
-        expression = expression.subs(_flat(expression, cosine))
-        expression = _widest(sp.expand(expression))
-    found: dict[tuple[Fraction, Fraction, Fraction], sp.Expr] = {}
-    for term in sp.Add.make_args(sp.expand(expression)):
-        if term == 0:
-            continue
-        rest, powers = term, []
-        for symbol in (s.gamma, s.r, s.lr):
-            rest, power = rest.as_coeff_exponent(symbol)
-            powers.append(Fraction(str(power)))
-        key = (powers[0], powers[1], powers[2])
-        found[key] = found.get(key, sp.Integer(0)) + rest
-    return {key: value for key, value in found.items() if sp.expand(value) != 0}
+        unknown = [str(symbol) for symbol in expression.free_symbols if str(symbol).startswith("n_")]
+        if unknown:
+            raise NotDerivable(f"how {min(unknown)} grows with the width is no formula; give sizes= as formulas in d_in and d_out")
+    terms: Terms = {}
+    for (a, c), rest in _by_powers(expression, (s.gamma, s.lr)).items():
+        if regime == "width":
+            rest = _leading(_resolved(rest, _d), _d)[1]
+        rest = _resolved(rest, s.r)
+        try:
+            found = {powers[0]: value for powers, value in _by_powers(rest, (s.r,)).items()}
+        except NotDerivable:
+            power, value = _leading(rest, s.r)
+            found = {power: value}
+        for b, value in found.items():
+            if sp.expand(value) != 0:
+                terms[a, b, c] = value
+    return terms
 
 
-def leading_exponent(terms: dict[tuple[Fraction, Fraction, Fraction], sp.Expr], p: Fraction) -> Fraction | None:
+def leading_exponent(terms: Mapping[tuple[Fraction, Fraction, Fraction], sp.Expr], p: Fraction) -> Fraction | None:
     """The largest power of r once gamma ~ r**-p; None where there is no term."""
     return max((b - a * p for a, b, _ in terms), default=None)
 
 
-def _flat(expression: sp.Expr, cosine: float) -> dict[Any, Any]:
+def log_exponent(terms: Mapping[tuple[Fraction, Fraction, Fraction], sp.Expr], p: Fraction) -> Fraction:
+    """The power of log r beside the largest power of r."""
+    top = leading_exponent(terms, p)
+    degrees = [sp.degree(sp.expand(value), log_r) if value.has(log_r) else 0 for (a, b, _), value in terms.items() if b - a * p == top]
+    return Fraction(int(max(degrees, default=0)))
+
+
+def _by_powers(expression: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> dict[tuple[Fraction, ...], sp.Expr]:
+    """Coefficients by powers of the symbols.
+
+    Raises: NotDerivable where a symbol stands other than as a factor with a power.
+    """
+    found: dict[tuple[Fraction, ...], sp.Expr] = {}
+    for term in sp.Add.make_args(sp.expand(expression)):
+        if term == 0:
+            continue
+        rest, powers = term, []
+        for symbol in symbols:
+            rest, power = rest.as_coeff_exponent(symbol)
+            if rest.has(symbol):
+                raise NotDerivable(f"{term} is no power of {symbol}")
+            powers.append(Fraction(str(power)))
+        key = tuple(powers)
+        found[key] = found.get(key, sp.Integer(0)) + rest
+    return {key: value for key, value in found.items() if sp.expand(value) != 0}
+
+
+def _leading(expression: sp.Expr, symbol: sp.Symbol) -> tuple[Fraction, sp.Expr]:
+    """The largest power of a symbol in a rational function of its roots, and the coefficient."""
+    powers = [power.exp for power in expression.atoms(sp.Pow) if power.base == symbol]
+    root = math.lcm(*(int(power.q) for power in powers if power.is_Rational))
+    t = sp.Symbol("t", positive=True)
+    top, bottom = sp.fraction(sp.together(expression.subs(symbol, t**root)))
+    try:
+        up, down = sp.Poly(top, t), sp.Poly(bottom, t)
+    except sp.PolynomialError:
+        raise NotDerivable(f"{sp.factor_terms(expression)} has no power law in {symbol}") from None
+    return Fraction(up.degree() - down.degree(), root), sp.cancel(up.LC() / down.LC())
+
+
+def _resolved(expression: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
+    """Largest and smallest of two, and sums over components, as they are once the symbol is large."""
+    for choice in expression.atoms(sp.Max, sp.Min):
+        if choice.has(symbol):
+            powers = {argument: _leading(argument, symbol)[0] for argument in choice.args}
+            best = (max if isinstance(choice, sp.Max) else min)(powers.values())
+            kept = [argument for argument, power in powers.items() if power == best]
+            if len(kept) > 1:
+                raise NotDerivable(f"which of {choice} decides depends on more than the rank and the widths")
+            expression = expression.subs(choice, kept[0])
+    for total in expression.atoms(sp.harmonic):
+        upper, decay = total.args[0], total.args[1] if len(total.args) > 1 else sp.Integer(1)
+        if upper == symbol:  # sum over k <= r of k**-decay
+            value = sp.zeta(decay) if decay > 1 else log_r if decay == 1 else symbol ** (1 - decay) / (1 - decay)
+            expression = expression.subs(total, value)
+    return expression
+
+
+def _with_flat_data(expression: sp.Expr, cosine: float, regime: str, adapter: Adapter | None) -> sp.Expr:
+    """The expression with flat data put in: all of it in the width regime, else only invariants that change with the rank.
+
+    A product of invariants is averaged as one: the mean of a square is not the square of a mean.
+    """
+    names = {str(symbol): symbol for symbol in expression.free_symbols}
+    assert adapter is not None or not any(name.startswith("G_") for name in names), "contractions over groups need their adapter"
+    values = flat_values(names, adapter)
+    growing = {names[name] for name, value in values.items() if value.has(s.r)}
     c = sp.nsimplify(cosine, rational=True)
-    values: dict[Any, Any] = {s.x_norm2: _d, s.d_in: _d, s.d_out: _d, s.v_norm2: sp.Integer(1), s.v_norm1: sp.sqrt(_d)}
-    for symbol in expression.free_symbols:
-        name = str(symbol)
-        if name[0] == "S" and name[1:].isdigit():
-            values[symbol] = _d * (c if int(name[1]) % 2 else 1)
-    return values
-
-
-def _widest(expression: sp.Expr) -> sp.Expr:
-    by_power: dict[sp.Expr, sp.Expr] = {}
-    for term in sp.Add.make_args(expression):
-        coefficient, power = term.as_coeff_exponent(_d)
-        by_power[power] = by_power.get(power, sp.Integer(0)) + coefficient
-    kept = {power: value for power, value in by_power.items() if sp.expand(value) != 0}
-    return kept[max(kept)] if kept else sp.Integer(0)
+    if growing:
+        assert adapter is not None
+        terms = []
+        for term in sp.Add.make_args(sp.expand(expression)):
+            held = [symbol for symbol in growing if term.has(symbol)]
+            rest, together = term, []
+            for symbol in held:
+                rest, power = rest.as_coeff_exponent(symbol)
+                if not power.is_Integer or power < 0:
+                    raise NotDerivable(f"{symbol} depends on the data and on r, and its power {power} has no mean over flat data")
+                together += [str(symbol)] * int(power)
+            terms.append(rest * flat_product(together, adapter).subs(s.cosine, c) if together else term)
+        expression = sp.Add(*terms)
+    if regime != "width":
+        return expression
+    widths = {s.x_norm2: _d, s.v_norm2: sp.Integer(1), s.cosine: c, s.d_in: _d, s.d_out: _d}
+    return expression.subs({names[name]: value for name, value in values.items()}).subs(widths)

@@ -7,6 +7,7 @@ from typing import Any
 
 import sympy as sp
 
+from rsverify.definitions.adapter import Adapter
 from rsverify.errors import NotDerivable
 from rsverify.symbolic import symbols as s
 
@@ -18,6 +19,7 @@ class Magnitude:
     Args:
         value: the expression; where `upper` is given, it is a lower bound up to a constant free of r.
         exact: whether it holds at every finite rank; else `error_order` says to which relative order.
+        adapter: whose axes the data is reshaped over, where the value names contractions over groups.
         upper: an upper bound beside the lower one, where theory gives only powers and not the constant.
     """
 
@@ -27,6 +29,7 @@ class Magnitude:
     error_order: str = ""
     upper: sp.Expr | None = None
     notes: tuple[str, ...] = ()
+    adapter: Adapter | None = None
 
     @property
     def root(self) -> int:

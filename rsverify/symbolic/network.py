@@ -18,6 +18,8 @@ from rsverify.errors import NotDerivable
 from rsverify.symbolic import symbols as s
 
 DATA = ("x", "x'", "v")
+ONES = "1"
+"""A vector of ones: keeps an index that no other tensor holds."""
 
 _fresh = itertools.count()
 
@@ -85,10 +87,10 @@ def inner(left: Tensor, right: Tensor) -> Tensor:
     return tuple(found)
 
 
-def data(name: str, axis: str) -> Tensor:
-    """A data vector with its index free."""
-    index = Index.new(axis)
-    return (Term(sp.Integer(1), (Atom(name, (index,)),), (index,)),)
+def data(name: str, axes: str | Sequence[str]) -> Tensor:
+    """A data vector, reshaped over its axes, with its indices free."""
+    indices = tuple(Index.new(axis) for axis in ((axes,) if isinstance(axes, str) else axes))
+    return (Term(sp.Integer(1), (Atom(name, indices),), indices),)
 
 
 def at_init(adapter: Adapter, name: str) -> Tensor:
@@ -106,9 +108,8 @@ def contraction(
     """gamma times the adapter's product of factors, with data on its rows or columns.
 
     Args: `without` leaves a factor out, so that its axes are free (the gradient with respect to it); `row`, `column`
-        name the data vectors contracted with the result's rows and columns; where None, that axis is free.
+        name the data vectors contracted with the result's rows and columns; where None, those axes are free.
     """
-    rows, columns = single_axes(adapter)
     total: list[Term] = []
     names = [name for name in adapter.operands if name != without]
     for choice in itertools.product(*(factors[name] for name in names)):
@@ -121,11 +122,14 @@ def contraction(
             atoms += own.atoms
             coefficient *= own.coefficient
         open_axes: list[str] = list(adapter.operands[without]) if without else []
-        for vector, axis in ((row, rows), (column, columns)):
+        for vector, axes in zip((row, column), adapter.result, strict=True):
             if vector is not None:
-                atoms.append(Atom(vector, (shared[axis],)))
-            elif axis not in open_axes:
-                open_axes.append(axis)
+                atoms.append(Atom(vector, tuple(shared[axis] for axis in axes)))
+            else:
+                open_axes += [axis for axis in axes if axis not in open_axes]
+        # An axis of the left-out factor alone is free (or summed) over its whole size all the same.
+        held = {index for atom in atoms for index in atom.indices}
+        atoms += [Atom(ONES, (index,)) for index in shared.values() if index not in held]
         total.append(Term(coefficient, tuple(atoms), tuple(shared[axis] for axis in open_axes)))
     return tuple(total)
 
@@ -133,9 +137,9 @@ def contraction(
 def single_axes(adapter: Adapter) -> tuple[str, str]:
     """The row and column axis of the result.
 
-    Raises: NotDerivable where one of them is a group: data then meets several axes at once.
+    Raises: NotDerivable where one of them is a group, for derivations that need data to be a vector on one axis.
     """
     rows, columns = adapter.result
     if len(rows) != 1 or len(columns) != 1:
-        raise NotDerivable(f"the result of {adapter.expression!r} groups axes, and the data's invariants over groups are not written yet")
+        raise NotDerivable(f"the result of {adapter.expression!r} groups axes, and this step is derived for data on single axes only")
     return rows[0], columns[0]

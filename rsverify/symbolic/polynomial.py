@@ -12,7 +12,8 @@ from rsverify.errors import NotDerivable
 from rsverify.records import Claim
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.moments import expectation
-from rsverify.symbolic.network import Tensor, at_init, contraction, data, inner, scaled, single_axes
+from rsverify.symbolic.network import Tensor, at_init, contraction, data, inner, scaled
+from rsverify.symbolic.sizes import factor_size
 
 Factors = Mapping[str, Tensor]
 
@@ -24,8 +25,6 @@ def init_factors(adapter: Adapter) -> dict[str, Tensor]:
 
 def gradient(adapter: Adapter, factors: Factors, name: str) -> Tensor:
     """The loss gradient with respect to one factor, on the sample x with signal v: its axes free."""
-    rows, columns = single_axes(adapter)
-    del rows, columns  # the axes must be single for data to be a vector on each
     return contraction(adapter, factors, without=name, row="v", column="x")
 
 
@@ -67,14 +66,12 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
         if kind == "update":
             change = change + scaled(contraction(adapter, factors, column="x'"), sp.Integer(-1))
         if claim.statistic == "projection":
-            rows, _ = single_axes(adapter)
-            return -expectation(inner(change, data("v", rows)), adapter) / sp.sqrt(s.v_norm2), False
+            return -expectation(inner(change, data("v", adapter.result[0])), adapter) / sp.sqrt(s.v_norm2), False
         return expectation(inner(change, change), adapter) / entries(adapter, claim, d=s.d_out), True
     if kind == "input_gradient":
         passed = contraction(adapter, after, row="v")
         if claim.statistic == "projection":
-            _, columns = single_axes(adapter)
-            return expectation(inner(passed, data("x", columns)), adapter) / sp.sqrt(s.x_norm2), False
+            return expectation(inner(passed, data("x", adapter.result[1])), adapter) / sp.sqrt(s.x_norm2), False
         return expectation(inner(passed, passed), adapter) / entries(adapter, claim, d=s.d_in), True
     if kind == "loss_decrease":
         terms: Tensor = ()
@@ -98,10 +95,3 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
 def entries(adapter: Adapter, claim: Claim, *, d: sp.Expr) -> sp.Expr:
     """What the squared norm is divided by: the number of entries for an rms, one for a norm."""
     return d if claim.statistic == "rms" else sp.Integer(1)
-
-
-def factor_size(adapter: Adapter, names: tuple[str, ...]) -> sp.Expr:
-    """The number of entries of the factors together."""
-    rows, columns = single_axes(adapter)
-    sizes = {rows: s.d_out, columns: s.d_in, **dict.fromkeys(adapter.rank_axes, s.r)}
-    return sp.Add(*(sp.Mul(*(sizes[axis] for axis in adapter.operands[name])) for name in names))

@@ -70,7 +70,7 @@ def _answer(asked: Setting, found: Magnitude, terms: tuple[Term, ...], above: tu
 def leading_terms(found: Magnitude, claim: Claim, *, upper: bool = False) -> tuple[Term, ...]:
     """The (a, b, c) of gamma**a * lr**c * r**b that can decide a magnitude, the others left out."""
     value = found.upper if upper and found.upper is not None else found.value
-    powers = rank_terms(value, cosine=claim.cosine, regime=claim.regime)
+    powers = rank_terms(value, cosine=claim.cosine, regime=claim.regime, adapter=found.adapter)
     return deciding([(a / found.root, b / found.root, c / found.root) for a, b, c in powers])
 
 

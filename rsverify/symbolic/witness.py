@@ -18,8 +18,9 @@ from rsverify.expressions import Expression
 from rsverify.records import Claim, Prediction
 from rsverify.symbolic import polynomial, signstep
 from rsverify.symbolic import symbols as s
-from rsverify.symbolic.leading import leading_exponent, rank_terms
-from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.flatdata import flat_values
+from rsverify.symbolic.leading import leading_exponent, log_exponent, rank_terms
+from rsverify.symbolic.magnitude import Magnitude, exact_number
 from rsverify.symbolic.network import DATA
 
 
@@ -42,19 +43,20 @@ def derive(
     asked = setting(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
     claim, p = asked.claim, asked.rule.power
     found = magnitude(asked.adapter, asked.optimizer, claim)
-    terms = rank_terms(found.value, cosine=claim.cosine, regime=claim.regime)
+    terms = rank_terms(found.value, cosine=claim.cosine, regime=claim.regime, adapter=asked.adapter)
     power = leading_exponent(terms, p)
     if power is None:
         return Prediction(claim, None, zero=True, rule=asked.rule.expression)
     bounds = None
     if found.upper is not None:
-        above = leading_exponent(rank_terms(found.upper, cosine=claim.cosine, regime=claim.regime), p)
+        above = leading_exponent(rank_terms(found.upper, cosine=claim.cosine, regime=claim.regime, adapter=asked.adapter), p)
         assert above is not None and above >= power, "a lower bound above the upper one: this is our bug"
         bounds = None if above == power else (power / found.root, above / found.root)
     shown = sp.sqrt(found.value) if found.squared else found.value
     return Prediction(
         claim,
         None if bounds else power / found.root,
+        log_exponent(terms, p) / found.root,
         formula=Expression(_text(shown, claim)) if found.upper is None else None,
         exact=found.exact,
         error_order=found.error_order,
@@ -62,6 +64,7 @@ def derive(
         terms=_first_order(terms, found.root),
         rule=asked.rule.expression,
         notes=found.notes,
+        flat=_flat(shown, claim, asked.adapter),
     )
 
 
@@ -94,7 +97,7 @@ def _magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitud
 
 def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
     value, squared = polynomial.magnitude(adapter, optimizer, claim)
-    return Magnitude(sp.factor_terms(sp.expand(value)), squared)
+    return Magnitude(sp.factor_terms(sp.expand(value)), squared, adapter=adapter)
 
 
 def _first_order(terms: Iterable[tuple[Fraction, Fraction, Fraction]], root: int) -> tuple[tuple[Fraction, Fraction, Fraction], ...]:
@@ -109,4 +112,20 @@ def _text(shown: sp.Expr, claim: Claim) -> str:
     """The formula as text, with the cosine of an aligned or orthogonal probe put in."""
     if claim.cosine in (0.0, 1.0, -1.0):
         shown = shown.subs(s.cosine, int(claim.cosine))
-    return str(sp.factor_terms(shown)).replace("Abs(", "abs(")
+    return _written(sp.factor_terms(shown))
+
+
+def _written(shown: sp.Expr) -> str:
+    """An expression in the package's language, whose function names are small."""
+    text = str(shown)
+    for name in ("Abs", "Max", "Min"):
+        text = text.replace(f"{name}(", f"{name.lower()}(")
+    return text
+
+
+def _flat(shown: sp.Expr, claim: Claim, adapter: Adapter) -> dict[str, Expression]:
+    """Flat values of the invariants that a formula names; none where they would make it vanish, as it does only in the mean over signs."""
+    names = {str(symbol): symbol for symbol in shown.free_symbols}
+    found = flat_values(names, adapter)
+    put_in = shown.subs({names[name]: value for name, value in found.items()}).subs(s.cosine, exact_number(claim.cosine))
+    return {} if put_in == 0 else {name: Expression(_written(value)) for name, value in sorted(found.items())}

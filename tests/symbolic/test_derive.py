@@ -66,15 +66,17 @@ def test_silence_has_a_reason(optimizer):
     assert len(caught.value.reason) > 20
 
 
+def test_an_axis_that_one_factor_alone_sums_counts_in_the_gradient():
+    """B[o, r, t] moves the same for each of three t, and all three add up."""
+    wide = rv.Adapter("wide", "o r t, r i -> o i", sizes={"t": "3"}, B=rv.Zero(), A=rv.KaimingUniform())
+    one, three = (rv.derive(adapter, "alpha").at([5], d_in=8, d_out=4) for adapter in ("lora", wide))
+    np.testing.assert_allclose(three, 3 * one, rtol=1e-12)
+
+
 def test_several_steps_and_logs_are_not_guessed():
     for asked in ({"steps": 2}, {"statistic": "log"}):
         with pytest.raises(rv.NotDerivable):
             rv.derive("lora", "alpha/r", **asked)
-
-
-def test_orthonormal_is_not_guessed():
-    with pytest.raises(rv.NotDerivable, match="dependent"):
-        rv.derive(rv.adapters()["lora"].with_init(A=rv.Orthonormal()), "alpha/r")
 
 
 def test_a_rule_without_a_power_law_is_refused():

@@ -1,6 +1,6 @@
 """RandLoRA: a sum of frozen random bases of rank r, each with trained diagonals, together of full rank."""
 
-from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.adapter import Adapter, RoundedSizes
 from rsverify.definitions.laws import Constant, Uniform, Zero, frozen
 
 
@@ -12,7 +12,7 @@ def sizes(d_in: int, d_out: int, r: int) -> dict[str, int]:
 randlora = Adapter(
     "randlora",
     "o n r, n r, r i, n i -> o i",
-    sizes=sizes,
+    sizes=RoundedSizes(sizes, {"n": "min(d_in, d_out)/r"}),
     B=frozen(Uniform(bound="sqrt(3)")),
     L=Zero(),
     A=frozen(Uniform(bound="sqrt(3)")),
