@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import sympy as sp
 
@@ -51,7 +52,7 @@ def loop_type(p: Pairing, q: Pairing) -> tuple[int, ...]:
 
 
 @cache
-def weights(count: int) -> dict[tuple[int, ...], sp.Expr]:
+def weights(count: int) -> dict[tuple[int, ...], Any]:
     """w by loop type, for a product of `count` entries.
 
     In words: sum over q of n**loops(p, q) w(q, p0) = 1 if p = p0 else 0; w depends on the loop type of its two pairings alone, so
@@ -65,7 +66,7 @@ def weights(count: int) -> dict[tuple[int, ...], sp.Expr]:
     types = sorted(representative)
     rows = []
     for kind in types:
-        row = dict.fromkeys(types, sp.Integer(0))
+        row: dict[tuple[int, ...], Any] = dict.fromkeys(types, sp.Integer(0))
         for q in every:
             row[loop_type(q, base)] += n ** len(loop_type(representative[kind], q))
         rows.append([row[other] for other in types])

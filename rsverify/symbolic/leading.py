@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any, cast
 
 import sympy as sp
 
@@ -62,7 +63,7 @@ def leading_exponent(terms: Mapping[tuple[Fraction, Fraction, Fraction], sp.Expr
 def log_exponent(terms: Mapping[tuple[Fraction, Fraction, Fraction], sp.Expr], p: Fraction) -> Fraction:
     """The power of log r beside the largest power of r."""
     top = leading_exponent(terms, p)
-    degrees = [sp.degree(sp.expand(value), log_r) if value.has(log_r) else 0 for (a, b, _), value in terms.items() if b - a * p == top]
+    degrees = [sp.Poly(value, log_r).degree() if value.has(log_r) else 0 for (a, b, _), value in terms.items() if b - a * p == top]
     return Fraction(int(max(degrees, default=0)))
 
 
@@ -88,7 +89,7 @@ def _by_powers(expression: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> dict[tupl
 
 def _leading(expression: sp.Expr, symbol: sp.Symbol) -> tuple[Fraction, sp.Expr]:
     """The largest power of a symbol in a rational function of its roots, and the coefficient."""
-    powers = [power.exp for power in expression.atoms(sp.Pow) if power.base == symbol]
+    powers: list[Any] = [power.exp for power in expression.atoms(sp.Pow) if power.base == symbol]
     root = math.lcm(*(int(power.q) for power in powers if power.is_Rational))
     t = sp.Symbol("t", positive=True)
     top, bottom = sp.fraction(sp.together(expression.subs(symbol, t**root)))
@@ -96,25 +97,26 @@ def _leading(expression: sp.Expr, symbol: sp.Symbol) -> tuple[Fraction, sp.Expr]
         up, down = sp.Poly(top, t), sp.Poly(bottom, t)
     except sp.PolynomialError:
         raise NotDerivable(f"{sp.factor_terms(expression)} has no power law in {symbol}") from None
-    return Fraction(up.degree() - down.degree(), root), sp.cancel(up.LC() / down.LC())
+    return Fraction(int(up.degree()) - int(down.degree()), root), sp.cancel(up.LC() / down.LC())
 
 
 def _resolved(expression: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
     """Largest and smallest of two, and sums over components, as they are once the symbol is large."""
+    put_in: dict[Any, Any] = {}
     for choice in expression.atoms(sp.Max, sp.Min):
         if choice.has(symbol):
-            powers = {argument: _leading(argument, symbol)[0] for argument in choice.args}
+            powers: dict[Any, Fraction] = {argument: _leading(cast(sp.Expr, argument), symbol)[0] for argument in choice.args}
             best = (max if isinstance(choice, sp.Max) else min)(powers.values())
             kept = [argument for argument, power in powers.items() if power == best]
             if len(kept) > 1:
                 raise NotDerivable(f"which of {choice} decides depends on more than the rank and the widths")
-            expression = expression.subs(choice, kept[0])
+            put_in[choice] = kept[0]
     for total in expression.atoms(sp.harmonic):
-        upper, decay = total.args[0], total.args[1] if len(total.args) > 1 else sp.Integer(1)
+        upper: Any = total.args[0]
+        decay: Any = total.args[1] if len(total.args) > 1 else sp.Integer(1)
         if upper == symbol:  # sum over k <= r of k**-decay
-            value = sp.zeta(decay) if decay > 1 else log_r if decay == 1 else symbol ** (1 - decay) / (1 - decay)
-            expression = expression.subs(total, value)
-    return expression
+            put_in[total] = sp.zeta(decay) if decay > 1 else log_r if decay == 1 else symbol ** (1 - decay) / (1 - decay)
+    return cast(sp.Expr, expression.subs(put_in)) if put_in else expression
 
 
 def _with_flat_data(expression: sp.Expr, cosine: float, regime: str, adapter: Adapter | None) -> sp.Expr:
@@ -142,5 +144,6 @@ def _with_flat_data(expression: sp.Expr, cosine: float, regime: str, adapter: Ad
         expression = sp.Add(*terms)
     if regime != "width":
         return expression
-    widths = {s.x_norm2: _d, s.v_norm2: sp.Integer(1), s.cosine: c, s.d_in: _d, s.d_out: _d}
-    return expression.subs({names[name]: value for name, value in values.items()}).subs(widths)
+    widths: dict[Any, Any] = {s.x_norm2: _d, s.v_norm2: sp.Integer(1), s.cosine: c, s.d_in: _d, s.d_out: _d}
+    known: dict[Any, Any] = {names[name]: value for name, value in values.items()}
+    return cast(sp.Expr, expression.subs(known).subs(widths))

@@ -101,20 +101,22 @@ class Engine:
         """Refuse what would take minutes before anything is computed."""
         self.diagrams = 0
         for name, count in _occurrences(state).items():
-            law = self.adapter.laws[name]
-            if law.independent:
-                first = sum(math.comb(count - 1, size - 1) for size in _block_sizes(law, count))
-            else:
-                first = self._ways(name, count)
-            if first > MAX_WAYS:
+            if self._first(name, count) > MAX_WAYS:
                 raise self._too_large(state)
+
+    def _first(self, name: str, count: int) -> int:
+        """The ways of the first block to be taken off."""
+        law = self.adapter.laws[name]
+        if not law.independent:
+            return self._ways(name, count)
+        return sum(math.comb(count - 1, size - 1) for size in _block_sizes(law, count))
 
     def _too_large(self, state: State) -> BudgetError:
         counts = _occurrences(state)
         price = self.price(state)
         return BudgetError(
-            f"a moment with {max(counts.values(), default=0)} occurrences of a factor of {self.adapter.expression!r} sums over {price} partitions,"
-            f" and even merged it takes more than {MAX_DIAGRAMS} diagrams (minutes); ask for a lower order, or sample it",
+            f"a moment with {max(counts.values(), default=0)} occurrences of a factor of {self.adapter.expression!r} sums over"
+            f" {price} partitions, and even merged it takes more than {MAX_DIAGRAMS} diagrams (minutes); ask for less, or sample it",
             needed=price, allowed=MAX_DIAGRAMS, unit="partitions",
         )  # fmt: skip
 

@@ -6,7 +6,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import sympy as sp
-from tests.symbolic.variants import multilinear, with_signs
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import data_quantities, setting
@@ -14,6 +13,7 @@ from rsverify.montecarlo.dense import Engine, Problem
 from rsverify.montecarlo.observables import observe
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.witness import magnitude
+from tests.symbolic.variants import multilinear, with_signs
 
 CLAIMS = {
     "update": {},
@@ -73,8 +73,8 @@ def agree(asked, values, value):
     return value == sp.Rational(str(total))
 
 
-SIZES = {"lora-xs": (2, 2, 2), "loha": (2, 2, 1), "loha-lycoris": (2, 2, 2), "lokr": (4, 4, 2), "lokr-lycoris": (4, 4, 2), "hira": (3, 2, 2),
-         "vera": (3, 2, 2), "randlora": (2, 3, 2), "miss": (4, 2, 2), "both": (3, 2, 2),
+SIZES = {"lora-xs": (2, 2, 2), "loha": (2, 2, 1), "loha-lycoris": (2, 2, 2), "lokr": (4, 4, 2), "lokr-lycoris": (4, 4, 2),
+         "hira": (3, 2, 2), "vera": (3, 2, 2), "randlora": (2, 3, 2), "miss": (4, 2, 2), "both": (3, 2, 2),
          "columns grouped": (4, 2, 2)}  # fmt: skip
 """d_in, d_out, rank: small enough to enumerate, no two alike where that can be."""
 
