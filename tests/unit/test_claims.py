@@ -70,7 +70,10 @@ def test_data_quantities_are_what_their_formulas_say() -> None:
         "S22": 4.0 + 4 + 16,
         "S31": 2.0 - 8 + 16,
         "S40": 1.0 + 16 + 16,
-    }
+        "S10": 5.0, "S01": 3.0, "S30": 17.0, "S21": 2.0 - 4 + 8, "S12": 4.0 + 2 + 8, "S03": 15.0,
+        "V1": -1.0, "V3": 27.0 - 64, "V4": 81.0 + 256,
+    }  # fmt: skip
+    assert data_quantities(x, probe, v, names=["S61"])["S61"] == 2.0 - 64 + 128
 
 
 @pytest.mark.parametrize("headline", HEADLINES, ids=str)
