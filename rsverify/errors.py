@@ -54,6 +54,17 @@ class BudgetError(RsverifyError):
         super().__init__(message)
 
 
+class Diverged(RsverifyError):
+    """A run that overflows: from `step` on, at `rank`, its numbers are not finite."""
+
+    def __init__(self, rank: int, step: int, *, lr: float) -> None:
+        self.rank, self.step, self.lr = rank, step, lr
+        super().__init__(
+            f"diverges: at rank {rank} the numbers of step {step} are not finite (lr={lr:g}). Training with a linear loss grows as "
+            "exp(t) for every lr > 0; take a smaller lr, fewer steps, smaller ranks, or a rule that falls faster"
+        )
+
+
 class CheckpointError(RsverifyError):
     """A checkpoint whose bytes are not those that its manifest names."""
 

@@ -193,6 +193,8 @@ class Estimate:
 
     `systematic` is the part of the interval's half-width owed to extrapolating finite ranks to the limit; `data` holds
     the sizes and data quantities under which a formula may be compared with the curve (d_in, d_out, alpha, lr, x_norm2, ...).
+    `design` says what the sample was designed for: margin or precision, rates of false failures and false passes, and of a
+    sequential run the looks taken.
     """
 
     claim: Claim
@@ -206,6 +208,7 @@ class Estimate:
     zero: bool = False
     data: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    design: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ranks(self) -> tuple[int, ...]:

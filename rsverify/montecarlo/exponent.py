@@ -1,9 +1,10 @@
 """The exponent of the limit from a curve at finite ranks, its statistical and its systematic error.
 
 A law such as E q**2 = r**2 + 2 r has no straight log-log line: ordinary least squares over 4..65536 is off by 0.02 to
-0.04 however many draws. So the line gets a correction term c/r, points weigh by their known errors, ranks well above
-the widths are read where there are enough of them (corrections also go as d/r), and what another reading would have said
-is added to the interval.
+0.04 however many draws. Where the finite-rank law is known it is taken out: what is left is a line, and nothing is
+extrapolated. Elsewhere the line gets a correction term c/r, points weigh by their errors, ranks well above the widths are
+read where there are enough of them (corrections also go as d/r), and what another reading would have said is added to
+the interval.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsverify.errors import InputError
-from rsverify.montecarlo.curve import Magnitude
+from rsverify.montecarlo.curve import KnownCurve, Magnitude, influences, magnitude
 from rsverify.statistics.intervals import student_quantile
+from rsverify.statistics.regression import generalised, growth_curve_freedom, weighted
 
 ROUNDING = 1e-13  # relative; no point weighs as if it were better known than float64 allows
 WELL_ABOVE = 8  # ranks from 8 widths on: the next correction there, (d/r)**2 / 4, is below 0.004
@@ -27,25 +29,41 @@ them shift together is at most twice the first (a geometric series of ratio 1/2)
 
 @dataclass(frozen=True)
 class Fit:
-    """Exponent with its standard error, the degrees of freedom of that error, and the systematic error."""
+    """Exponent with its standard error, the degrees of freedom of that error, and the systematic error.
+
+    The exponent is sum c log value over the ranks `used`, c the `coefficients`. `residuals` are those of the logarithms about
+    the fitted line, where a known curve was taken out.
+    """
 
     exponent: float
     error: float
     freedom: float
     systematic: float
     used: tuple[int, ...]
+    coefficients: tuple[float, ...] = ()
+    residuals: tuple[float, ...] = ()
+
+    def half_width(self, level: float) -> float:
+        """Of the statistical part alone."""
+        return student_quantile(level, max(1.0, self.freedom)) * self.error
 
     def interval(self, level: float) -> tuple[float, float]:
-        half = student_quantile(level, max(1.0, self.freedom)) * self.error + self.systematic
+        half = self.half_width(level) + self.systematic
         return self.exponent - half, self.exponent + half
+
+
+def design_matrix(ranks: Sequence[int], corrections: int) -> np.ndarray:
+    """Columns 1, log r, r**-1, ..., r**-corrections, ranks in units of the smallest.
+
+    Shapes: (ranks, 2 + corrections).
+    """
+    r = np.asarray([float(rank) for rank in ranks])
+    return np.stack([np.ones_like(r), np.log(r), *((r.min() / r) ** k for k in range(1, corrections + 1))], axis=1)
 
 
 def coefficients(ranks: Sequence[int], errors: np.ndarray, corrections: int) -> np.ndarray:
     """The c with exponent = sum c_j log value_j, of the weighted least-squares fit a + e log r + sum_k c_k / r**k."""
-    r = np.asarray([float(rank) for rank in ranks])
-    columns = np.stack([np.ones_like(r), np.log(r), *((r.min() / r) ** k for k in range(1, corrections + 1))], axis=1)
-    weights = 1 / np.maximum(errors, ROUNDING)
-    return np.linalg.pinv(columns * weights[:, None], rcond=1e-14)[1] * weights
+    return weighted(design_matrix(ranks, corrections), np.maximum(errors, ROUNDING))[1]
 
 
 def window(ranks: Sequence[int], width: int) -> tuple[int, ...]:
@@ -64,34 +82,95 @@ def readings(count: int) -> tuple[int, list[tuple[int, int]]]:
     return 1, others
 
 
-def fit_exponent(magnitudes: Sequence[Magnitude], *, width: int = 1) -> Fit:
+def fit_exponent(
+    magnitudes: Sequence[Magnitude], *, width: int = 1, known: KnownCurve | None = None, weights: Sequence[float] | np.ndarray | None = None
+) -> Fit:
     """The exponent of |value| in r as r grows, from draws independent between ranks.
 
-    Args: width is the largest size that r must outgrow before its power shows. Raises: InputError for fewer than two ranks.
+    Args: width is the largest size that r must outgrow before its power shows; known is the finite-rank law to take out;
+        weights are the standard errors to weigh by, where they are known better than from these draws (the interval is made
+        from the draws in any case). Raises: InputError for fewer than two ranks.
     """
-    if len(magnitudes) < 2:
-        raise InputError("ranks: an exponent needs at least two ranks")
-    chosen = [magnitudes[k] for k in window([m.rank for m in magnitudes], width)]
-    ranks = [m.rank for m in chosen]
-    logs = np.log([abs(m.value) for m in chosen])
-    errors = np.maximum([m.log_error for m in chosen], ROUNDING)
-    terms, others = readings(len(ranks))
-    c = coefficients(ranks, errors, terms)
+    _enough([m.rank for m in magnitudes])
+    chosen = range(len(magnitudes)) if known else window([m.rank for m in magnitudes], width)
+    used = [magnitudes[k] for k in chosen]
+    ranks = [m.rank for m in used]
+    logs = np.log([abs(m.value) for m in used]) - [m.bias for m in used]
+    errors = np.maximum([m.log_error for m in used], ROUNDING)
+    by = errors if weights is None else np.maximum([weights[k] for k in chosen], ROUNDING)
+    if known is not None:
+        logs = logs - np.log(np.abs([known.values[k] for k in chosen]))
+    terms, others = (0, []) if known else readings(len(ranks))
+    c = coefficients(ranks, by, terms)
     parts = (c * errors) ** 2
     exponent, variance = float(c @ logs), float(parts.sum())
     # Satterthwaite: each error is itself estimated from its rank's draws.
-    freedom = variance**2 / float((parts**2 / [m.draws - 1 for m in chosen]).sum())
-    shifts = [
-        abs(float(coefficients(ranks[drop:], errors[drop:], k) @ logs[drop:]) - exponent) for k, drop in others
-    ]  # fmt: skip
-    if not others:  # two ranks: nothing to compare with; a correction 1 + 1/r, as of E q**2 = r**2 + 2 r, is allowed for
+    freedom = variance**2 / float((parts**2 / [m.draws - 1 for m in used]).sum())
+    if known is not None:
+        left = logs - design_matrix(ranks, 0) @ (weighted(design_matrix(ranks, 0), by) @ logs)
+        return Fit(known.exponent + exponent, variance**0.5, freedom, 0.0, tuple(ranks), tuple(c.tolist()), tuple(left.tolist()))
+    shifts = [abs(float(coefficients(ranks[drop:], by[drop:], k) @ logs[drop:]) - exponent) for k, drop in others]
+    return Fit(exponent, variance**0.5, freedom, _systematic(ranks, shifts), tuple(ranks), tuple(c.tolist()))
+
+
+def fit_shared(ranks: Sequence[int], values: np.ndarray, statistic: str, *, width: int = 1, known: KnownCurve | None = None) -> Fit:
+    """As `fit_exponent`, from draws that the ranks share: their errors are correlated, and the covariance is estimated.
+
+    In words: generalised least squares where the draws are enough to know the covariance (four times the ranks), else the
+    weights of independent ranks; in both, the error comes from each draw's own slope, right whatever the correlation.
+
+    Shapes: values (draws, ranks), the same draw in a row.
+    """
+    _enough(ranks)
+    if values.ndim != 2 or values.shape[1] != len(ranks):
+        raise InputError(f"values of shape {values.shape}; expected (draws, {len(ranks)}), a column for each rank")
+    chosen = list(range(len(ranks))) if known else list(window(ranks, width))
+    used, values = [ranks[k] for k in chosen], values[:, chosen]
+    points = [magnitude(rank, column, statistic) for rank, column in zip(used, values.T, strict=True)]
+    logs = np.log([abs(m.value) for m in points]) - [m.bias for m in points]
+    if known is not None:
+        logs = logs - np.log(np.abs([known.values[k] for k in chosen]))
+    terms, others = (0, []) if known else readings(len(used))
+    each, n = influences(values, statistic), len(values)
+    general = n >= 4 * len(used)
+
+    def slope(corrections: int, drop: int) -> np.ndarray:
+        columns, part = design_matrix(used[drop:], corrections), each[:, drop:]
+        if general:
+            return generalised(columns, np.atleast_2d(np.cov(part, rowvar=False)) / n)[1]
+        return weighted(columns, np.maximum(part.std(axis=0, ddof=1), ROUNDING))[1]
+
+    c = slope(terms, 0)
+    exponent, error = float(c @ logs), float((each @ c).std(ddof=1)) / n**0.5
+    freedom = float(n - 1)
+    if general and len(used) > 2 + terms:
+        freedom, factor = growth_curve_freedom(n, len(used), 2 + terms)
+        error *= factor
+    if known is not None:
+        return Fit(known.exponent + exponent, error, freedom, 0.0, tuple(used), tuple(c.tolist()))
+    shifts = [abs(float(slope(k, drop) @ logs[drop:]) - exponent) for k, drop in others]
+    return Fit(exponent, error, freedom, _systematic(used, shifts), tuple(used), tuple(c.tolist()))
+
+
+def _systematic(ranks: Sequence[int], shifts: Sequence[float]) -> float:
+    if not shifts:  # two ranks: nothing to compare with; a correction 1 + 1/r, as of E q**2 = r**2 + 2 r, is allowed for
         shifts = [float(abs(np.log1p(1 / ranks[1]) - np.log1p(1 / ranks[0])) / np.log(ranks[1] / ranks[0]))]
-    return Fit(exponent, variance**0.5, freedom, REMAINDER * max(shifts), tuple(ranks))
+    return REMAINDER * max(shifts)
 
 
-def predicted_error(ranks: Sequence[int], errors: np.ndarray, *, width: int = 1) -> float:
-    """The standard error that the main fit will have, from the errors planned at each rank."""
-    chosen = window(ranks, width)
-    errors = np.maximum(np.asarray(errors)[list(chosen)], ROUNDING)
-    c = coefficients([ranks[k] for k in chosen], errors, readings(len(chosen))[0])
-    return float(np.sqrt(((c * errors) ** 2).sum()))
+def _enough(ranks: Sequence[int]) -> None:
+    if len(ranks) < 2:
+        raise InputError("ranks: an exponent needs at least two ranks")
+
+
+def predicted_error(ranks: Sequence[int], errors: np.ndarray, *, width: int = 1, known: bool = False) -> np.ndarray:
+    """What each rank will contribute to the exponent's standard error (their root sum of squares), from errors planned.
+
+    Shapes: (ranks,), zero at ranks that the exponent is not read from.
+    """
+    chosen = list(range(len(ranks))) if known else list(window(ranks, width))
+    errors = np.maximum(np.asarray(errors, dtype=np.float64)[chosen], ROUNDING)
+    c = coefficients([ranks[k] for k in chosen], errors, 0 if known else readings(len(chosen))[0])
+    found = np.zeros(len(ranks))
+    found[chosen] = np.abs(c) * errors
+    return found

@@ -1,4 +1,9 @@
-"""The design of a sample: draws per rank from a pilot, within the budget, or the price of what is out of reach."""
+"""The design of a sample: draws per rank from a pilot, within the budget, or the price of what is out of reach.
+
+Two designs. Without a precision every point is designed for a half-width of 2 %, which the comparison with a curve needs,
+and the exponent for 0.4 of the margin. With a precision the exponent alone is designed: draws go where they narrow it most
+for their cost, n proportional to |c| spread / sqrt(cost) at each rank (Lagrange), c the coefficients of the fit.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,16 @@ from rsverify.errors import BudgetError
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.curve import magnitude
 from rsverify.montecarlo.exponent import predicted_error
-from rsverify.statistics.design import LEAST_DRAWS, RATIO_MARGIN, SHARE, draws_for_half_width, draws_for_tail
-from rsverify.statistics.intervals import normal_quantile
+from rsverify.statistics.design import LEAST_DRAWS, RATIO_MARGIN, SHARE, draws_for_half_width, draws_for_tail, excess_skew, tolerable_skew
+from rsverify.statistics.intervals import student_quantile
+
+SMOOTHED = 5
+"""Ranks from which on the pilot's spreads are smoothed over ranks: three numbers are then fitted to at least five."""
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """A first look at one rank: numbers per draw, entries of the factors of one draw, seconds per draw."""
+    """A first look at one rank: numbers per draw, entries that one draw costs, seconds per draw."""
 
     rank: int
     values: np.ndarray
@@ -26,46 +34,60 @@ class Pilot:
     seconds: float
 
 
-def plan(
-    pilots: Sequence[Pilot], *, statistic: str, level: float, width: int, target: float, budget: Budget, insist: bool
-) -> tuple[list[int], tuple[str, ...]]:
+@dataclass(frozen=True)
+class Aim:
+    """What the draws are for.
+
+    Args: target is the half-width wanted of the exponent's statistical part; insist says that less must be refused; points says
+        that every point is to be known to 2 % as well; known that a finite-rank law is taken out of the fit.
+    """
+
+    level: float
+    target: float
+    insist: bool
+    points: bool
+    known: bool = False
+    width: int = 1
+
+
+def spreads(pilots: Sequence[Pilot], statistic: str) -> np.ndarray:
+    """The spread of one draw's log magnitude at each rank, smoothed over ranks where they are many: log spread is a parabola in log r.
+
+    Smoothing keeps the weights from following the noise of the values that they weigh.
+    """
+    raw = np.asarray([magnitude(p.rank, p.values, statistic).spread for p in pilots])
+    raw = np.where(np.isfinite(raw), raw, 1e6)
+    if len(pilots) < SMOOTHED or not (raw > 0).all() or not (raw < 1e6).all():
+        return raw
+    x = np.log([float(p.rank) for p in pilots])
+    x = (x - x.mean()) / np.ptp(x)
+    # log of a deviation from n draws has standard error 1 / sqrt(2 n) for normal values.
+    weights = np.sqrt([2.0 * len(p.values) for p in pilots])
+    return np.exp(np.polyval(np.polyfit(x, np.log(raw), 2, w=weights), x))
+
+
+def plan(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budget) -> tuple[list[int], tuple[str, ...]]:
     """Draws per rank, and notes where the budget allows less than the design.
 
-    Args: target is the half-width wanted of the exponent; insist says that less must be refused.
     Raises: BudgetError with what it would take, before it is spent.
     """
-    ranks = [p.rank for p in pilots]
-    spreads = np.asarray([magnitude(p.rank, p.values, statistic).spread for p in pilots])
-    spreads = np.where(np.isfinite(spreads), spreads, 1e6)
-    wanted = [
-        max(draws_for_half_width(float(s), SHARE * RATIO_MARGIN, level), draws_for_tail(p.values, level))
-        for s, p in zip(spreads, pilots, strict=True)
-    ]
-    cap = math.inf if budget.entries is None else budget.entries / len(pilots)
-    total = math.inf if budget.draws is None else budget.draws / len(pilots)
-    draws = [max(LEAST_DRAWS, int(min(n, cap / p.entries, total))) for n, p in zip(wanted, pilots, strict=True)]
-    notes: list[str] = []
-    short = [(p.rank, n) for p, n, m in zip(pilots, wanted, draws, strict=True) if m < n]
-    if short:
-        rank, n = short[-1]
-        notes.append(f"points from rank {short[0][0]} to {rank} are wider than 2 %: rank {rank} would take {n:.3g} draws")
-    half = normal_quantile(level) * predicted_error(ranks, spreads / np.sqrt(draws), width=width)
-    more = (half / target) ** 2
-    if more > 1:
-        scaled = [math.ceil(n * more) for n in draws]
-        excess = _excess(scaled, pilots, budget)
-        if excess and insist:
+    draws, notes = _for_points(pilots, spread, aim=aim, budget=budget) if aim.points else (_least(pilots), [])
+    if _half(pilots, spread, draws, aim) > aim.target:
+        wanted = _for_exponent(pilots, spread, draws, aim)
+        excess = _excess(wanted, pilots, budget)
+        if excess and aim.insist:
             unit, needed, allowed = excess
             raise BudgetError(
-                f"an exponent to +-{target:g} at level {level:.10g} takes about {needed:.3g} {unit}; {allowed:.3g} are allowed. "
+                f"an exponent to +-{aim.target:.3g} at level {aim.level:.10g} takes about {needed:.3g} {unit}; {allowed:.3g} are allowed. "
                 f"Raise Budget({unit}=...) or ask for less precision",
                 needed=needed, allowed=allowed, unit=unit,
             )  # fmt: skip
         if excess:
             unit, needed, allowed = excess
-            notes.append(f"the exponent's half-width will be about {half:.2g}, not {target:.2g}: that would take {needed:.3g} {unit}")
+            half = _half(pilots, spread, draws, aim)
+            notes.append(f"the exponent's half-width will be about {half:.2g}, not {aim.target:.2g}: that would take {needed:.3g} {unit}")
         else:
-            draws = scaled
+            draws = wanted
     seconds = sum(n * p.seconds for n, p in zip(draws, pilots, strict=True) if n > len(p.values))
     if budget.seconds is not None and seconds > budget.seconds:
         raise BudgetError(
@@ -74,6 +96,66 @@ def plan(
             needed=seconds, allowed=budget.seconds, unit="seconds",
         )  # fmt: skip
     return draws, tuple(notes)
+
+
+def _least(pilots: Sequence[Pilot]) -> list[int]:
+    return [LEAST_DRAWS] * len(pilots)
+
+
+def _for_points(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budget) -> tuple[list[int], list[str]]:
+    wanted = [
+        max(draws_for_half_width(float(s), SHARE * RATIO_MARGIN, aim.level), draws_for_tail(p.values, aim.level))
+        for s, p in zip(spread, pilots, strict=True)
+    ]
+    cap = math.inf if budget.entries is None else budget.entries / len(pilots)
+    total = math.inf if budget.draws is None else budget.draws / len(pilots)
+    draws = [max(LEAST_DRAWS, int(min(n, cap / p.entries, total))) for n, p in zip(wanted, pilots, strict=True)]
+    short = [(p.rank, n) for p, n, m in zip(pilots, wanted, draws, strict=True) if m < n]
+    if not short:
+        return draws, []
+    rank, n = short[-1]
+    return draws, [f"points from rank {short[0][0]} to {rank} are wider than 2 %: rank {rank} would take {n:.3g} draws"]
+
+
+def _half(pilots: Sequence[Pilot], spread: np.ndarray, draws: Sequence[int], aim: Aim) -> float:
+    """The exponent's half-width from these draws, Student's part included."""
+    parts = predicted_error([p.rank for p in pilots], spread / np.sqrt(draws), width=aim.width, known=aim.known) ** 2
+    variance = float(parts.sum())
+    freedom = variance**2 / float((parts**2 / (np.asarray(draws) - 1)).sum()) if variance else 1.0
+    return student_quantile(aim.level, max(1.0, freedom)) * math.sqrt(variance)
+
+
+def _for_exponent(pilots: Sequence[Pilot], spread: np.ndarray, floor: Sequence[int], aim: Aim) -> list[int]:
+    """The cheapest draws, none below the floor, that reach the target."""
+    cost = np.asarray([float(p.entries) for p in pilots])
+    share = 1 / np.sqrt(cost)
+    for _ in range(8):  # the fit's coefficients and the draws that suit them settle together
+        parts = predicted_error([p.rank for p in pilots], spread / np.sqrt(share), width=aim.width, known=aim.known)
+        # parts = |c| spread / sqrt(share); halfway steps keep every rank in play until the coefficients have settled.
+        best = np.sqrt(share) * parts / np.sqrt(cost)
+        share = 0.5 * share / share.sum() + 0.5 * best / best.sum()
+    least = np.asarray(floor, dtype=np.float64)
+    skews = np.asarray([excess_skew(p.values) for p in pilots])
+
+    def draws(scale: float) -> list[int]:
+        return np.ceil(np.maximum(least, scale * share)).astype(np.int64).tolist()
+
+    def enough(scale: float) -> bool:
+        n = np.asarray(draws(scale))
+        if _half(pilots, spread, n.tolist(), aim) > aim.target:
+            return False
+        # The third cumulant of sum c_k mean_k: what is skewed at one rank is averaged over all that the exponent is read from.
+        parts = predicted_error([p.rank for p in pilots], spread / np.sqrt(n), width=aim.width, known=aim.known)
+        skew = float((parts**3 * skews / np.sqrt(n)).sum()) / float((parts**2).sum()) ** 1.5
+        return skew <= tolerable_skew(aim.level)
+
+    low, high = 1.0, 2.0
+    while not enough(high) and high < 1e18:
+        low, high = high, high * 2
+    for _ in range(12):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return draws(high)
 
 
 def _excess(draws: Sequence[int], pilots: Sequence[Pilot], budget: Budget) -> tuple[str, float, float] | None:

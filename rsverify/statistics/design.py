@@ -38,18 +38,23 @@ def draws_for_half_width(spread: float, half: float, level: float, *, least: int
     return max(n, math.ceil((student_quantile(level, n - 1) * spread / half) ** 2))
 
 
-def draws_for_tail(values: np.ndarray, level: float) -> int:
-    """Draws for which the skewness of the values disturbs the level by less than a factor of two.
-
-    The pilot's own error of skewness, 3 sqrt(6/n), is taken off: it is not evidence of a skew.
-    """
-    n = len(values)
+def excess_skew(values: np.ndarray) -> float:
+    """The skewness of the values beyond the error of its own estimate, 3 sqrt(6 / n): less is no evidence of a skew."""
     centred = values - values.mean()
     spread = math.sqrt(float((centred**2).mean()))
     if spread == 0:
-        return 1
-    skew = max(0.0, abs(float((centred**3).mean())) / spread**3 - 3 * math.sqrt(6 / n))
-    return math.ceil((skew * normal_quantile(level) ** 3 / (6 * math.log(2))) ** 2)
+        return 0.0
+    return max(0.0, abs(float((centred**3).mean())) / spread**3 - 3 * math.sqrt(6 / len(values)))
+
+
+def tolerable_skew(level: float) -> float:
+    """The skewness of an estimate up to which its declared rate is right within a factor of two."""
+    return 6 * math.log(2) / normal_quantile(level) ** 3
+
+
+def draws_for_tail(values: np.ndarray, level: float) -> int:
+    """Draws for which the skewness of the values disturbs the level of their mean by less than a factor of two."""
+    return max(1, math.ceil((excess_skew(values) / tolerable_skew(level)) ** 2))
 
 
 def false_pass_rate(level: float, *, half: float, margin: float, off: float) -> float:

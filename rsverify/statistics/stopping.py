@@ -57,7 +57,7 @@ class Boundary:
         return self.tightest / self.odds
 
     def half_width(self, n: int, spread: float) -> float:
-        """Half-width of the interval around the mean of n values of standard deviation (of n - 1) `spread`; inf where n is too small."""
+        """Half-width of the interval around the mean of n values of standard deviation `spread` (over n - 1); inf where n is too small."""
         if n < 2:
             return math.inf
         rho = self.rho
@@ -74,6 +74,13 @@ class Boundary:
         n = max(2, math.ceil((spread / half) ** 2 * (self.odds + 1)))
         while Boundary(self.error, n).half_width(n, spread) > half:  # Student's part: a few percent more
             n = math.ceil(n * 1.02) + 1
+        return n
+
+    def reached(self, spread: float, half: float, *, start: int = 2) -> int:
+        """Draws in all at which the interval of this boundary, tightest where it is, would have the half-width; at least `start`."""
+        n = max(2, start)
+        while self.half_width(n, spread) > half:
+            n = math.ceil(n * 1.05) + 1
         return n
 
 
@@ -115,7 +122,4 @@ class Watched:
         """Values in all at which the interval would have this half-width, at the spread seen so far."""
         if self.n < 2:
             raise InputError(f"draws={self.n}: a price needs at least two values, to know their spread")
-        n = max(self.n, 2)
-        while self.boundary.half_width(n, self.spread) > half:
-            n = math.ceil(n * 1.05) + 1
-        return n
+        return self.boundary.reached(self.spread, half, start=self.n)

@@ -7,7 +7,7 @@ import pytest
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Zero, frozen
-from rsverify.errors import BudgetError, InputError
+from rsverify.errors import BudgetError, Diverged, InputError
 from rsverify.montecarlo import Budget, estimate
 from rsverify.montecarlo import dense as dense_module
 from rsverify.records import Estimate, dumps, loads
@@ -46,7 +46,7 @@ def test_the_ratio_check_catches_a_wrong_engine(monkeypatch, wrong):
         return {name: None if g is None else by * g for name, g in right(self, factors, problem, draws).items()}
 
     monkeypatch.setattr(dense_module.Engine, "gradients", mutated)
-    e = estimate(GAUSSIAN, "alpha/r", ranks=(64, 256), statistic="projection", **TABLE)
+    e = estimate(GAUSSIAN, "alpha/r", ranks=(64, 256), statistic="projection", engine="dense", **TABLE)
     d, r = e.data, np.asarray((64, 256), dtype=float)
     exact = (20 / r) ** 2 * d["lr"] * r * d["x_norm2"] / d["d_in"]
     assert any(not 0.95 <= point.value / truth <= 1.05 for point, truth in zip(e.curve, exact, strict=True))
@@ -120,9 +120,11 @@ def test_epsilon_regime_is_marked():
     assert any("epsilon regime" in note for note in e.notes)
 
 
-def test_overflow_is_named_not_nan():
-    e = estimate("lora", "alpha", lr=1e300, steps=6, ranks=(4, 8), d_in=4, d_out=3)
-    assert e.exponent is None and any("diverges" in note for note in e.notes)
+@pytest.mark.parametrize("engine", ["dense", "gram"])
+def test_overflow_is_named_with_step_and_rank_not_nan(engine):
+    with pytest.raises(Diverged, match="diverges: at rank 4 the numbers of step 2 are not finite") as caught:
+        estimate(GAUSSIAN, "alpha", lr=1e150, steps=6, ranks=(4, 8), d_in=4, d_out=3, engine=engine)
+    assert (caught.value.rank, caught.value.step) == (4, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,214 @@
+"""From a question and an engine to an estimate: pilot, design, sample or sequence of batches, fit, record."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rsverify.errors import Diverged, InputError
+from rsverify.montecarlo.curve import POWERS, KnownCurve, Magnitude, limit_exponent, magnitude
+from rsverify.montecarlo.exponent import Fit, fit_exponent
+from rsverify.montecarlo.isotropic import isotropic
+from rsverify.montecarlo.planning import Aim, Pilot, plan, spreads
+from rsverify.montecarlo.samplers import Sample, Sampler
+from rsverify.montecarlo.sequential import Inquiry, run_sequence
+from rsverify.records import Estimate, Point, Prediction
+from rsverify.statistics.design import LEAST_DRAWS, SHARE, draws_for_tail, false_pass_rate
+from rsverify.statistics.intervals import normal_quantile, student_quantile
+
+PILOT_ENTRIES = 2**18  # a pilot of the smallest ranks sees enough draws to know its own spread
+PILOT_DRAWS = 512
+PRECISE_DRAWS = 64  # without points to design, a pilot need only know spreads within some 10 %
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an estimate is to answer, checked."""
+
+    ranks: tuple[int, ...]
+    level: float
+    margin: float
+    precision: float | None
+    curve: Prediction | None
+    data: Mapping[str, float]
+    samples: int
+    width: int
+    sequential: bool
+
+    @property
+    def target(self) -> float:
+        return self.precision or SHARE * self.margin
+
+
+@dataclass
+class _Work:
+    """What is known as the work goes on."""
+
+    question: Question
+    sampler: Sampler
+    report: Progress
+    notes: list[str] = field(default_factory=list)
+    spent: int = 0
+
+    def draw(self, rank: int, phase: str, draws: int) -> Sample:
+        found = self.sampler.sample(rank, phase, draws)
+        self.spent += draws
+        if found.diverged is not None:
+            raise Diverged(rank, found.diverged, lr=self.sampler.task.lr)
+        return found
+
+    def record(
+        self, curve: tuple[Point, ...], fit: Fit | None = None, half: float = math.nan, *, zero: bool = False, looks: int | None = None
+    ) -> Estimate:
+        """The estimate with what was designed for and reached; `half` is the exponent's statistical half-width."""
+        q, exponent, interval, systematic = self.question, None, None, 0.0
+        design = {"margin": q.margin, "false_failure": 1 - q.level, **({} if looks is None else {"looks": float(looks)})}
+        if fit is not None:
+            whole = half + fit.systematic
+            exponent, interval, systematic = fit.exponent, (fit.exponent - whole, fit.exponent + whole), fit.systematic
+            design["half_width"] = half
+            if whole < q.margin:
+                design["false_pass"] = false_pass_rate(q.level, half=half, margin=q.margin - fit.systematic, off=2 * q.margin)
+        return Estimate(
+            self.sampler.task.setting.claim, exponent, interval, q.level, curve, self.spent, self.sampler.name, systematic=systematic,
+            zero=zero, data=q.data, notes=tuple(self.notes), design=design,
+        )  # fmt: skip
+
+
+def answer(question: Question, sampler: Sampler, progress: Progress | None = None) -> Estimate:
+    """The estimate of the question by the engine.
+
+    Raises: BudgetError before the main sample; Diverged with rank and step.
+    """
+    work = _Work(question, sampler, progress or (lambda what, done, total: None))
+    setting, ranks = sampler.task.setting, question.ranks
+    statistic = setting.claim.statistic
+    pilots, vanishes, typical = _pilot(work)
+    if vanishes:
+        return work.record(tuple(Point(rank, 0.0, 0.0, 0.0) for rank in ranks), zero=True)
+    epsilon = setting.optimizer.option("eps") if "eps" in setting.optimizer.defaults else 0.0
+    if setting.claim.steps and typical < 100 * epsilon:
+        work.notes.append(f"epsilon regime: median |gradient entry| {typical:.2g} is below 100 eps; SGD's exponents return there")
+    if statistic == "log" and not all(np.isfinite(p.values).all() for p in pilots):
+        raise InputError("statistic='log': the quantity is exactly zero in some draws, whose logarithm does not exist; ask for rms")
+    known = known_curve(question, sampler)
+    law = isotropic(setting, question.samples) if sampler.name == "gram" else None
+    # Where one draw's spread is known, neither weights nor design depend on the pilot's noise.
+    spread = spreads(pilots, statistic) if law is None else np.asarray([law.spread(rank) for rank in ranks])
+    aim = Aim(
+        level=question.level, target=question.target if known or not question.precision else question.target / 2,
+        insist=question.precision is not None, points=question.precision is None, known=known is not None, width=question.width,
+    )  # fmt: skip
+    if question.sequential:
+        return _sequential(work, pilots, spread, aim, known)
+    draws, planned = plan(pilots, spread, aim=aim, budget=sampler.task.budget)
+    work.notes += planned
+    found = _sample(work, pilots, draws)
+    curve = tuple(m.point(question.level) for m, _ in found)
+    points = [m for m, _ in found]
+    if any(not point.lo * point.hi > 0 for point in curve):
+        price = max(m.draws * (normal_quantile(question.level) * m.log_error / 0.5) ** 2 for m in points if math.isfinite(m.log_error))
+        work.notes.append(f"inconclusive: zero is not excluded at every rank; about {price:.3g} draws per rank would settle it")
+        return work.record(curve)
+    weights = spread / np.sqrt([m.draws for m in points]) if law is None else np.asarray([law.error(m.rank, m.draws) for m in points])
+    fit = fit_exponent(points, width=question.width, known=known, weights=weights)
+    if known is not None and _misfit(fit, found, question.level):
+        work.notes.append(f"the finite-rank law of the {known.source} is not that of the draws: it was left in, and the limit extrapolated")
+        fit = fit_exponent(points, width=question.width, weights=weights)
+    elif known is not None:
+        work.notes.append(f"finite-rank law of the {known.source} taken out: nothing is extrapolated")
+    half = fit.half_width(question.level)
+    _remark(work, fit, half)
+    return work.record(curve, fit, half)
+
+
+def _pilot(work: _Work) -> tuple[list[Pilot], bool, float]:
+    pilots: list[Pilot] = []
+    vanishes, typical = True, math.inf
+    for index, rank in enumerate(work.question.ranks):
+        work.report(f"pilot, rank {rank}", index, len(work.question.ranks))
+        began, entries = time.perf_counter(), work.sampler.entries(rank)
+        most = PILOT_DRAWS if work.question.precision is None and not work.question.sequential else PRECISE_DRAWS
+        n = max(LEAST_DRAWS, min(most, PILOT_ENTRIES // entries))
+        seen = work.draw(rank, "pilot", n)
+        pilots.append(Pilot(rank, seen.values, entries, (time.perf_counter() - began) / n))
+        vanishes, typical = vanishes and seen.vanishes, min(typical, seen.typical)
+    return pilots, vanishes, typical
+
+
+def _sample(work: _Work, pilots: list[Pilot], draws: list[int]) -> list[tuple[Magnitude, int]]:
+    """The magnitude at each rank, with the draws that its skew asks for before a normal law can be trusted."""
+    found = []
+    statistic = work.sampler.task.setting.claim.statistic
+    for index, (pilot, n) in enumerate(zip(pilots, draws, strict=True)):
+        work.report(f"{n} draws, rank {pilot.rank}", index, len(pilots))
+        # A pilot that is enough is the sample. Otherwise fresh draws: keeping the pilot's would tie n to the mean.
+        values = pilot.values if n <= len(pilot.values) else work.draw(pilot.rank, "sample", n).values
+        found.append((magnitude(pilot.rank, values, statistic), draws_for_tail(values, work.question.level)))
+    work.report("fit", len(pilots), len(pilots))
+    return found
+
+
+def known_curve(question: Question, sampler: Sampler) -> KnownCurve | None:
+    """The exact finite-rank law to take out: the prediction given, else the engine's own, where it has one and it tends to a power."""
+    claim = sampler.task.setting.claim
+    if question.curve is not None:
+        data: dict[str, Any] = dict(question.data)
+        d_in, d_out = int(data.pop("d_in")), int(data.pop("d_out"))
+        values = question.curve.at(question.ranks, d_in=d_in, d_out=d_out, **data)
+        assert question.curve.exponent is not None
+        return KnownCurve(tuple(values.tolist()), float(question.curve.exponent), "prediction")
+    if claim.statistic not in POWERS or claim.regime != "rank":
+        return None
+
+    def law(rank: int) -> float | None:
+        mean = sampler.second_moment(rank)
+        return None if mean is None else mean ** POWERS[claim.statistic] if mean > 0 else None
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = [law(rank) for rank in question.ranks]
+        exponent = limit_exponent(law) if None not in values else None
+    if exponent is None:
+        return None
+    return KnownCurve(tuple(v for v in values if v is not None), exponent, "engine")
+
+
+def _misfit(fit: Fit, found: list[tuple[Magnitude, int]], level: float) -> bool:
+    """Whether a point lies outside its interval about the curve taken out; points too few for their skew do not testify."""
+    each = 1 - (1 - level) / len(found)
+    return any(
+        abs(left) > student_quantile(each, m.draws - 1) * m.log_error
+        for left, (m, needed) in zip(fit.residuals, found, strict=True)
+        if m.draws >= needed
+    )
+
+
+def _remark(work: _Work, fit: Fit, half: float) -> None:
+    precision = work.question.precision
+    if precision is None:
+        return
+    if fit.systematic > precision:
+        work.notes.append(f"the limit is known to +-{fit.systematic:.2g} only, however many draws: larger ranks would narrow it")
+    elif half + fit.systematic > precision:
+        more = (half / (precision - fit.systematic)) ** 2
+        work.notes.append(f"+-{half + fit.systematic:.2g} instead of +-{precision:g}: some {more:.1f} times the draws would reach it")
+
+
+def _sequential(work: _Work, pilots: list[Pilot], spread: np.ndarray, aim: Aim, known: KnownCurve | None) -> Estimate:
+    q, sampler = work.question, work.sampler
+    inquiry = Inquiry(
+        ranks=q.ranks, statistic=sampler.task.setting.claim.statistic, level=q.level, width=q.width, known=known,
+        margin=q.margin, precision=q.precision,
+    )  # fmt: skip
+    end = run_sequence(inquiry, pilots, spread, aim, work.draw, sampler.task.budget, work.report)
+    work.notes += end.notes
+    if not math.isfinite(end.half):
+        return work.record(end.curve)
+    return work.record(end.curve, end.fit, end.half, looks=end.looks)
