@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from rsverify.definitions.claims import Setting
 from rsverify.errors import InputError, UnknownName
-from rsverify.montecarlo import gram_sampler
+from rsverify.montecarlo import channel_sampler, gram_sampler
+from rsverify.montecarlo.channel_sampler import ChannelSampler
 from rsverify.montecarlo.dense_sampler import DenseSampler
 from rsverify.montecarlo.gram_sampler import GramSampler
 from rsverify.montecarlo.samplers import Sample, Sampler, Task
@@ -15,6 +16,7 @@ __all__ = ["ENGINES", "Sample", "Sampler", "Task", "sampler_for", "silent_engine
 
 ENGINES: dict[str, tuple[Callable[[Task], Sampler], Callable[[Setting], str | None]]] = {
     "gram": (GramSampler, gram_sampler.silence),
+    "channels": (ChannelSampler, channel_sampler.silence),
     "dense": (DenseSampler, lambda setting: None),
 }
 """How each engine is made, and why it would be silent about a setting; the cheapest first."""

@@ -58,7 +58,8 @@ class Seen:
             return self._input_gradient(state, W, off_span)
         y = gram.outputs(state, W, self.data.R_probe, self.gamma)  # before training the output is zero: it is its own update
         along = -self.V / np.linalg.norm(self.V, axis=0)
-        return self._reduced(np.einsum("npi,npi->n", y, y), y, along)
+        component = mean_component(y, along)
+        return reduced(self.claim, np.einsum("npi,npi->n", y, y), component, y.shape[1] * y.shape[2]), not y.any()
 
     def _gradients(self, state: gram.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
         norms = gram.squared_norms(*gram.gradients(state, self.data.R, self.V, self.gamma), W)
@@ -66,13 +67,13 @@ class Seen:
         sizes = {self.factors.B: len(self.V) * self.rank, self.factors.A: self.rank * len(self.data.Q)}
         names = [self.claim.factor] if self.claim.factor else list(self.trained)
         total = sum((squares[name] for name in names), np.zeros(len(W)))
-        return self._scaled(total, sum(sizes[name] for name in names)), not total.any()
+        return reduced(self.claim, total, None, sum(sizes[name] for name in names)), not total.any()
 
     def _loss_decrease(self, state: gram.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
         # Of the gradient at init only B's part is not zero, and B starts at zero: -<G_B, B_t>.
         first = self.gamma * (self.V @ self.data.R.T)
         decrease = -((first @ W) * state.P).sum(axis=(-2, -1))
-        return decrease if self.claim.statistic == "projection" else self._scaled(decrease**2, 1), not decrease.any()
+        return reduced(self.claim, decrease**2, decrease, 1), not decrease.any()
 
     def _input_gradient(self, state: gram.State, W: np.ndarray, off_span: np.ndarray) -> tuple[np.ndarray, bool]:
         # A_t' B_t' v: in the span M' W P' v; off it c A_0' (A_0 Q) P' v, given W normal with covariance
@@ -86,21 +87,26 @@ class Seen:
             eigenvalues = np.full(covariance.shape[:-1], np.inf)
         outside = (self.gamma * state.c * self.spread) ** 2 * (eigenvalues * off_span).sum(axis=-1)
         along = self.data.R / np.linalg.norm(self.data.R, axis=0)
-        if self.claim.statistic == "projection":
-            return self._reduced(outside, inside, along)
         total = np.einsum("nki,nki->n", inside, inside) + outside
-        return self._scaled(total, len(self.data.Q) * self.V.shape[1]), not total.any()
+        return reduced(self.claim, total, mean_component(inside, along), len(self.data.Q) * self.V.shape[1]), not total.any()
 
-    def _reduced(self, squares: np.ndarray, y: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The mean over samples of the component along a direction of each, or what the squares say."""
-        if self.claim.statistic == "projection":
-            return np.einsum("npi,pi->n", y, along) / y.shape[2], not y.any()
-        return self._scaled(squares, y.shape[1] * y.shape[2]), not y.any()
 
-    def _scaled(self, squares: np.ndarray, entries: int) -> np.ndarray:
-        if self.claim.statistic == "frobenius":
-            return squares
-        if self.claim.statistic == "log":
-            with np.errstate(divide="ignore"):
-                return 0.5 * np.log(squares / entries)
-        return squares / entries
+def reduced(claim: Claim, squares: np.ndarray, component: np.ndarray | None, entries: int) -> np.ndarray:
+    """The number of each draw that a claim's statistic asks for, from squared norms and signed components."""
+    if claim.statistic == "projection":
+        assert component is not None
+        return component
+    if claim.statistic == "frobenius":
+        return squares
+    if claim.statistic == "log":
+        with np.errstate(divide="ignore"):
+            return 0.5 * np.log(squares / entries)
+    return squares / entries
+
+
+def mean_component(y: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """The mean over samples of the component along a direction of each.
+
+    Shapes: y (draws, m, n), along (m, n) -> (draws,).
+    """
+    return np.einsum("npi,pi->n", y, along) / y.shape[2]

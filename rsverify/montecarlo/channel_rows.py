@@ -1,0 +1,75 @@
+"""The rows of A seen by the data: one row for each unit of rank, a channel, drawn in blocks that each have a stream of their own.
+
+Of a Gaussian row only its coordinates in the span of the data are drawn, whatever the width; of another law the row itself,
+and then projected. A block of channels is let go of before the next: memory does not grow with rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rsverify.definitions.laws import Gaussian, Law
+
+CHANNELS = 1024
+
+
+@dataclass(frozen=True)
+class Block:
+    """Channels start to stop, and the place in the order of blocks that keys their stream."""
+
+    number: int
+    start: int
+    stop: int
+
+
+def blocks(rank: int) -> Iterator[Block]:
+    """The blocks that hold the channels below a rank: they double up to `CHANNELS`, so that powers of two end a block."""
+    number, start, size = 0, 0, 4
+    while start < rank:
+        yield Block(number, start, start + size)
+        number, start = number + 1, start + size
+        size = min(start, CHANNELS)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of unit spread in the coordinates of an orthonormal basis.
+
+    Shapes: Q (d_in, k).
+    """
+
+    law: Law
+    Q: np.ndarray
+
+    @property
+    def drawn(self) -> int:
+        """Numbers drawn for a channel."""
+        return self.Q.shape[1] if isinstance(self.law, Gaussian) else len(self.Q)
+
+    def draw(self, rng: np.random.Generator, draws: int, channels: int) -> np.ndarray:
+        """The coordinates of the rows, (draws, channels, k)."""
+        if isinstance(self.law, Gaussian):
+            return rng.standard_normal((draws, channels, self.Q.shape[1]))
+        rows = self.law.standard_draw(rng, (draws, channels, len(self.Q)))
+        return (rows.reshape(-1, len(self.Q)) @ self.Q).reshape(draws, channels, -1)
+
+    def bytes_per_draw(self) -> int:
+        """What the rows of a block hold for one draw."""
+        return 8 * CHANNELS * (self.Q.shape[1] + (0 if isinstance(self.law, Gaussian) else len(self.Q)))
+
+    def gram(self, rank: int, draws: int, *, stream: Callable[[int], np.random.Generator], chunk: int) -> np.ndarray:
+        """The sum over the rows of each draw of z z', (draws, k, k): the materialised run's own Gram matrix.
+
+        Args: stream gives the generator of a block by its number.
+        """
+        found = np.zeros((draws, self.Q.shape[1], self.Q.shape[1]))
+        for block in blocks(rank):
+            rng, channels = stream(block.number), min(rank, block.stop) - block.start
+            for first in range(0, draws, chunk):
+                held = slice(first, min(draws, first + chunk))
+                z = self.draw(rng, held.stop - held.start, channels)
+                found[held] += np.swapaxes(z, 1, 2) @ z
+        return found
