@@ -4,12 +4,12 @@ import sympy as sp
 
 from rsverify.proving import Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, vector, zeros
 
-r, gamma, alpha, variance, x_norm2, v_norm2, low, high = sp.symbols("r gamma alpha variance x_norm2 v_norm2 low high", positive=True)
+r, gamma, alpha, variance, x_norm2, v_norm2 = sp.symbols("r gamma alpha variance x_norm2 v_norm2", positive=True)
+low, high, constant = sp.symbols("low high constant", positive=True)
 A_0, B = matrix("A_0", "r", "i"), matrix("B", "o", "r")
 x, v = vector("x", "i"), vector("v", "o")
 gradient_B, gradient_A = gamma * (v @ (A_0 @ x).T), gamma * (B.T @ v @ x.T)
 mean_square = gamma**2 * v_norm2 * r * variance * x_norm2
-scaled = gamma * sp.sqrt(r)
 ZERO = sp.Integer(0)
 
 lemma = Lemma(
@@ -22,7 +22,7 @@ lemma = Lemma(
         "B_0 = 0; the entries of A_0 are independent with mean zero and variance `variance`, which is free of r",
         "one sample x with signal v, both free of r",
     ),
-    uses=(),
+    uses=("theta-of-gamma",),
     source="Kalajdzievski 2023, arXiv 2312.03732, plots this quantity (Figure 3 by notes on the paper; the paper itself not seen)",
     steps=(
         Step(
@@ -49,19 +49,16 @@ lemma = Lemma(
             Limit(r * mean_square.subs(gamma, alpha / r), alpha**2 * v_norm2 * variance * x_norm2, r),
         ),
         Step(
-            "If: low <= gamma sqrt(r) <= high bounds gamma^2 r on both sides.",
+            "If and only if: the mean square is a constant times gamma^2 r, so bounds on one are bounds on the other; then theta-of-gamma.",
             Inequality(
-                sp.And(low**2 <= gamma**2 * r, gamma**2 * r <= high**2),
-                (low <= scaled, scaled <= high),
-                (("exponent", low <= gamma**2 * r), ("coefficient", 2 * low**2 <= gamma**2 * r)),
-            ),
-        ),
-        Step(
-            "Only if: low <= gamma^2 r <= high bounds gamma sqrt(r) by the roots of low and high.",
-            Inequality(
-                sp.And(sp.sqrt(low) <= scaled, scaled <= sp.sqrt(high)),
-                (low <= gamma**2 * r, gamma**2 * r <= high),
-                (("exponent", low <= scaled), ("coefficient", 2 * sp.sqrt(low) <= scaled)),
+                sp.Equivalent(
+                    sp.And(low <= mean_square, mean_square <= high), sp.And(low / constant <= gamma**2 * r, gamma**2 * r <= high / constant)
+                ),
+                (sp.Eq(constant, v_norm2 * variance * x_norm2), low <= high),
+                (
+                    ("exponent", sp.Equivalent(low <= mean_square, low / constant <= gamma * r)),
+                    ("coefficient", low / constant <= gamma**2 * r),
+                ),
             ),
         ),
     ),

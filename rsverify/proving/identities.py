@@ -18,11 +18,13 @@ from rsverify.proving.corruption import corrupted
 class Identity(Check):
     """Two rational functions are the same for all values of their symbols, hence for every rank.
 
-    Args: `left` is what was computed, `right` what is claimed; twins corrupt the claim.
+    Args: `left` is what was computed, `right` what is claimed; twins corrupt the claim. `said` is how the left side was written,
+        where sympy has carried it out before anybody can read it.
     """
 
     left: sp.Expr
     right: sp.Expr
+    said: str = ""
 
     @property
     def checker(self) -> str:
@@ -33,7 +35,7 @@ class Identity(Check):
         return "all r"
 
     def text(self) -> str:
-        return f"{self.left} = {self.right}"
+        return f"{self.said or self.left} = {self.right}"
 
     def run(self) -> Finding:
         same, rings = normalform.equal(self.left, self.right)
@@ -42,7 +44,7 @@ class Identity(Check):
         return Finding("refuted", normalform.counterexample(self.left, self.right), rings)
 
     def twins(self) -> tuple[Twin, ...]:
-        return tuple(Twin(kind, Identity(self.left, twin)) for kind, twin in corrupted(self.right))
+        return tuple(Twin(kind, replace(self, right=twin)) for kind, twin in corrupted(self.right))
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,14 @@ class Induction(Check):
 class Limit(Check):
     """A quotient of polynomials in sqrt(r) tends to a value as r grows, read off the degrees of its numerator and denominator.
 
-    The value is right for all values of the other symbols at which the denominator's leading coefficient is not zero.
+    The value is right for all values of the other symbols at which the denominator's leading coefficient is not zero. `said` is how
+    the expression was written, where sympy has carried it out.
     """
 
     expression: sp.Expr
     value: sp.Expr
     r: sp.Symbol
+    said: str = ""
 
     @property
     def checker(self) -> str:
@@ -125,7 +129,7 @@ class Limit(Check):
         return "limit"
 
     def text(self) -> str:
-        return f"{self.expression} -> {self.value} as {self.r} grows"
+        return f"{self.said or self.expression} -> {self.value} as {self.r} grows"
 
     def run(self) -> Finding:
         if self.r in self.value.free_symbols:
@@ -152,9 +156,9 @@ class Limit(Check):
         return sp.powdenest(expression.subs(self.r, root**2), force=True)
 
     def twins(self) -> tuple[Twin, ...]:
-        of_value = [Twin(kind, Limit(self.expression, twin, self.r)) for kind, twin in corrupted(self.value) if self.value != 0]
+        of_value = [Twin(kind, replace(self, value=twin)) for kind, twin in corrupted(self.value) if self.value != 0]
         if self.value == 0:  # zero has no coefficient to corrupt: a limit of one instead, and one power of r more
-            of_value = [Twin("coefficient", Limit(self.expression, sp.Integer(1), self.r))]
+            of_value = [Twin("coefficient", replace(self, value=sp.Integer(1)))]
         return (*of_value, Twin("exponent", Limit(self.expression * self.r, self.value, self.r)))
 
 

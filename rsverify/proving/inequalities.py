@@ -132,11 +132,12 @@ def _translate(node: sp.Basic, z3: Any, names: dict[sp.Symbol, Any], facts: list
     if isinstance(node, sp.Pow) and isinstance(node.exp, sp.Integer):
         base, power = inside(node.base), int(node.exp)
         product = z3.Product(*[base] * abs(power)) if abs(power) > 1 else base
+        facts += [base != 0] if power < 0 else []  # z3 gives a quotient by zero a value of its choice
         return product if power > 0 else 1 / product
     if isinstance(node, sp.Pow) and node.exp in (sp.Rational(1, 2), sp.Rational(-1, 2)):
         # The root is a number of its own: not negative, with the argument as its square.
         argument = inside(node.base)
         root = z3.Real(f"sqrt({node.base})")
-        facts += [root >= 0, root * root == argument]
+        facts += [root >= 0, root * root == argument, *([root != 0] if node.exp < 0 else [])]
         return root if node.exp > 0 else 1 / root
     raise ProofError(f"{node} cannot be told to z3; allowed are polynomials, quotients, roots, absolute values and logic")

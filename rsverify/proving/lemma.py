@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from rsverify.proving.checks import Check, Finding, ProofError, Status
 
-WORST: tuple[Status, ...] = ("refuted", "undecided", "skipped", "cited", "proved")
-"""A lemma is what the worst of its steps is."""
+WORST: tuple[Status, ...] = ("refuted", "undecided", "skipped", "proved", "cited")
+"""A lemma is what the worst of its steps is; a citation beside proved steps leaves it proved, with "cited" among its scopes."""
 
 
 @dataclass(frozen=True)

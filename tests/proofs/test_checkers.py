@@ -129,7 +129,8 @@ def test_a_missing_checker_is_a_skipped_step_and_not_a_pass(monkeypatch: pytest.
 def test_the_worst_step_decides() -> None:
     good, bad = Identity(r + r, 2 * r), Identity(r + r, 3 * r)
     cited = Cited("it holds", "somebody", seen=False)
-    assert prove(lemma(good, cited)).status == "cited" and exit_code([prove(lemma(good, cited))]) == 0
+    assert prove(lemma(cited)).status == "cited" and exit_code([prove(lemma(cited))]) == 0
+    assert prove(lemma(good, cited)).status == "proved" and prove(lemma(good, cited)).scopes == ("all r", "cited")
     assert prove(lemma(good, bad)).status == "refuted" and exit_code([prove(lemma(good, bad))]) == 1
 
 

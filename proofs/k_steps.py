@@ -1,0 +1,91 @@
+"""Any number of SGD steps with given signals: the mean over A_0 exactly, and what is left of it as gamma goes to zero."""
+
+import sympy as sp
+
+from rsverify.proving import Inequality, Lemma, Limit, MatrixIdentity, Step, eye, matrix, run_alone, symmetric, vector, zeros
+
+r, gamma, lr, variance, g2, low, high, size, constant, v_norm2 = sp.symbols(
+    "r gamma lr variance g2 low high size constant v_norm2", positive=True
+)
+first = sp.Symbol("error", real=True)
+x, probe, v = vector("x", "i"), vector("x*", "i"), vector("v", "o")
+G, R, T, S = matrix("G", "o", "i"), matrix("R", "o", "i"), matrix("T", "i", "i"), symmetric("S", "i")
+I = eye("i")
+
+Q, M = -(lr * gamma) * G + gamma**3 * R, I + gamma**2 * T
+G_next = G + v @ x.T
+R_next = R - lr * (v @ x.T @ T.T)
+T_next = T + lr**2 * (G.T @ v @ x.T) - lr * gamma**2 * (R.T @ v @ x.T)
+
+lemma = Lemma(
+    name="k-steps",
+    statement=(
+        "After k SGD steps with given signals, E (gamma B_k A_k x*) = gamma r variance Q_k M_k x* exactly, which is"
+        " -gamma^2 r variance lr G x* + O(gamma^2) gamma^2 r with G = sum of v_j x_j'; it is of order one exactly when gamma^2 r is."
+    ),
+    assumptions=(
+        "signals v_j and samples x_j of the k steps are given: free of A_0 and of r; G x* is not zero; k and lr are fixed",
+        "E S = r variance I for S = A_0'A_0 (gram-moments)",
+        "gamma tends to zero as r grows (the source assumes it too); R and T are sums of products of v, x, lr and gamma^2, bounded for"
+        " gamma <= 1",
+    ),
+    uses=("sgd-keeps-the-form", "gram-moments", "theta-of-gamma"),
+    source=("Kalajdzievski 2023, arXiv 2312.03732, proof of Theorem 3.2 (not seen; a follow-up's copy of equations (4)-(9) was)"),
+    steps=(
+        Step(
+            "Powers of gamma: Q_k = -lr gamma G + gamma^3 R holds at k = 0 with G = R = 0, and one more step keeps it.",
+            MatrixIdentity(Q - lr * (gamma * (v @ (M @ x).T)), -(lr * gamma) * G_next + gamma**3 * R_next),
+        ),
+        Step(
+            "M_k = I + gamma^2 T holds at k = 0 with T = 0, and one more step keeps it.",
+            MatrixIdentity(M - lr * (gamma * (Q.T @ v @ x.T)), I + gamma**2 * T_next),
+        ),
+        Step(
+            "The output gamma Q S M x* is linear in S, so its mean has r variance I for S; written by powers of gamma.",
+            MatrixIdentity(
+                (gamma * (Q @ S @ M @ probe)).where("S", (r * variance) * I),
+                (gamma**2 * r * variance)
+                * (-lr * (G @ probe) + gamma**2 * (R @ probe - lr * (G @ T @ probe)) + gamma**4 * (R @ T @ probe)),
+            ),
+        ),
+        Step(
+            "With gamma^2 r = g2 the first correction, g2 gamma^2 = g2^2/r times a bounded vector, vanishes as 1/r.",
+            Limit((g2 * gamma**2).subs(gamma, sp.sqrt(g2 / r)) * constant, sp.Integer(0), r, "g2 gamma^2 constant at gamma = sqrt(g2/r)"),
+        ),
+        Step(
+            "Once the correction is at most half of the leading term, an entry gamma^2 r (size + error) is between 1/2 and 3/2 of"
+            " gamma^2 r size.",
+            Inequality(
+                sp.And(g2 * size / 2 <= sp.Abs(g2 * (size + first)), sp.Abs(g2 * (size + first)) <= 3 * g2 * size / 2),
+                (sp.Abs(first) <= size / 2,),
+                (
+                    ("coefficient", g2 * size / 2 * sp.Rational(3, 2) <= sp.Abs(g2 * (size + first))),
+                    ("sign", sp.Abs(g2 * (size + first)) <= g2 * size / 2 - g2 * first),
+                ),
+            ),
+        ),
+        Step(
+            "If and only if: so bounds on that entry are bounds on gamma^2 r, up to the factors 1/2 and 3/2.",
+            Inequality(
+                sp.And(2 * low / (3 * size) <= g2, g2 <= 2 * high / size),
+                (sp.Abs(first) <= size / 2, low <= g2 * (size + first), g2 * (size + first) <= high),
+                (("coefficient", low / size <= g2), ("exponent", 2 * low / (3 * size**2) <= g2)),
+            ),
+        ),
+        Step(
+            "Two steps on the same sample and signal: from G = v x' and R = T = 0, step 2 gives T = lr^2 |v|^2 x x'.",
+            MatrixIdentity(
+                T_next.where("G", v @ x.T).where("R", zeros("o", "i")).where("T", zeros("i", "i")).with_scalar(v.T, v, v_norm2),
+                (lr**2 * v_norm2) * (x @ x.T),
+            ),
+        ),
+    ),
+    remarks=(
+        "In training the signals depend on A_0 through the output; to leading order in 1/sqrt(r) they do not: full-finetuning-limit.",
+        "At a learning rate that grows with r the corrections do not vanish, and the mean is not linear in lr.",
+        "The k-step variance follows in the same way from S's second moments, and is smaller by r than the square of the mean.",
+    ),
+)
+
+if __name__ == "__main__":
+    run_alone(lemma)
