@@ -25,7 +25,7 @@ lemma = Lemma(
         "r grows at given width d",
     ),
     uses=("sgd-keeps-the-form", "gram-moments", "theta-of-gamma"),
-    source="Kalajdzievski 2023, arXiv 2312.03732, Theorem 3.2 with Definition 3.1, condition 2 (quoted in notes on the paper; the paper itself not seen)",
+    source="Kalajdzievski 2023, arXiv 2312.03732, Theorem 3.2, Definition 3.1 (condition 2), quoted in notes; the paper not seen",
     steps=(
         Step(
             "The gradient by the input is gamma A'B'v*, with B after its first step.",

@@ -18,7 +18,7 @@ lemma = Lemma(
     ),
     assumptions=("those of k-steps",),
     uses=("k-steps", "gaussian-norm-moments"),
-    source="Kalajdzievski 2023, arXiv 2312.03732: the usual factor slows learning at high rank (abstract opened; the paper itself not seen)",
+    source="Kalajdzievski 2023, arXiv 2312.03732: the usual factor slows learning at high rank (abstract opened, the paper not seen)",
     steps=(
         Step(
             "r times the mean output tends to a constant that is not zero.",

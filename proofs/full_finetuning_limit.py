@@ -7,10 +7,10 @@ from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, Matr
 r, gamma, alpha, lr, variance, fourth, d, d_one, d_two, eta, x_norm2, v_norm2 = sp.symbols(
     "r gamma alpha lr variance fourth d d_one d_two eta x_norm2 v_norm2", positive=True
 )
-a, b, P, c, before_step = sp.symbols("a b P c before", positive=True)
+a, b, P, c = sp.symbols("a b P c", positive=True)
 x, v = vector("x", "i"), vector("v", "o")
 G, R, T, E, W = matrix("G", "o", "i"), matrix("R", "o", "i"), matrix("T", "i", "i"), symmetric("E", "i"), matrix("W", "o", "i")
-S, I = symmetric("S", "i"), eye("i")
+I = eye("i")
 
 Q_over_gamma, M = -lr * G + eta * R, I + eta * T  # k-steps, with eta = gamma^2
 mean_S = variance * I + E  # S/r
@@ -22,16 +22,14 @@ full_step = effective**2 * v_norm2 * x_norm2
 lemma = Lemma(
     name="full-finetuning-limit",
     statement=(
-        "Under SGD with gamma = alpha/sqrt(r), S/r = A_0'A_0/r tends to variance I and gamma B_k A_k to -alpha^2 variance lr G, G = sum"
-        " of v_j x_j':"
-        " full fine-tuning with learning rate alpha^2 variance lr, module by module. The distance falls as r^(-1/2), no faster from two"
-        " inputs on."
-        " With alpha/r there is no training at all."
+        "Under SGD with gamma = alpha/sqrt(r), S/r = A_0'A_0/r tends to variance I and gamma B_k A_k to -alpha^2 variance lr G, with G"
+        " the sum of v_j x_j': full fine-tuning with learning rate alpha^2 variance lr, module by module. The distance falls as"
+        " r^(-1/2), no faster from two inputs on. With alpha/r there is no training at all."
     ),
     assumptions=(
         "LoRA with B_0 = 0 and independent centred entries of A_0, of a variance and a fourth moment free of r",
-        "plain SGD at a fixed lr for a fixed number k of steps; momentum alike",
-        "step 7: signals given; step 10: the signal is a Lipschitz function of the weight, as for any smooth loss on bounded weights",
+        "plain SGD at a fixed lr for a fixed number k of steps",
+        "steps 1 to 8: signals given; steps 9 and 10: the signal is a Lipschitz function of the weight, as for smooth losses",
     ),
     uses=("sgd-keeps-the-form", "k-steps", "gram-moments"),
     source="own; the moments are those of Wishart matrices",

@@ -75,7 +75,7 @@ lemma = Lemma(
             "k steps reach at least k times the first for t <= 1: if P^2 - M^2 >= 4 k t and P^2 + M^2 >= 2, one more step keeps both.",
             Inequality(
                 sp.And(P2 * (1 + t) ** 2 - M2 * (1 - t) ** 2 >= 4 * (k + 1) * t, P2 * (1 + t) ** 2 + M2 * (1 - t) ** 2 >= 2),
-                (t <= 1, P2 - M2 >= 4 * k * t, P2 + M2 >= 2),
+                (t <= 1, 4 * k * t <= P2 - M2, P2 + M2 >= 2),
                 (
                     ("coefficient", P2 * (1 + t) ** 2 - M2 * (1 - t) ** 2 >= 5 * (k + 1) * t),
                     ("sign", P2 * (1 - t) ** 2 - M2 * (1 + t) ** 2 >= 4 * (k + 1) * t),

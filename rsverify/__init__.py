@@ -16,6 +16,7 @@ _HOMES = {
     "rsverify.definitions.registry": ("adapters",),
     "rsverify.definitions.optimizers": ("optimizers",),
     "rsverify.symbolic": ("derive", "solve"),
+    "rsverify.symbolic.limit": ("limit_of_rank",),
     "rsverify.montecarlo": ("Budget", "estimate"),
     "rsverify.conformance": ("CheckFailed", "Subject", "check_adapter"),
     "rsverify.training": ("Configuration", "measure", "train_stacked"),
