@@ -119,9 +119,7 @@ def limit_of_rank(
 
 def _refuse_others(adapter: Adapter, optimizer: Optimizer) -> None:
     if optimizer.name != "sgd" or any(optimizer.option(name) for name in ("weight_decay", "clip")) or optimizer.option("lr_ratio") != 1:
-        raise NotDerivable(
-            f"the limit of large rank is derived for plain SGD; {optimizer.text} moves the factors otherwise"
-        )
+        raise NotDerivable(f"the limit of large rank is derived for plain SGD; {optimizer.text} moves the factors otherwise")
     rows, columns = adapter.result
     names = {frozenset(axes): name for name, axes in adapter.operands.items()}
     rank = adapter.rank_axes[0]
