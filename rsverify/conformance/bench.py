@@ -6,9 +6,10 @@ Nothing here looks inside an implementation. The added weight is read off by sen
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,7 @@ class Built:
     layer: Layer
     rank: int
     alpha: float
+    residual: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,6 +90,10 @@ class Built:
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that training moves, base layer's included where it was not frozen."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def product(self) -> Tensor:
+        """What the factors add to the base weight as it now is: `added`, but for adapters that took their first product off it."""
+        return self.read()[0] - (self.base.weight.detach() if self.residual else self.W)
 
     def factors(self) -> dict[str, nn.Parameter]:
         """The trained parameters without the base layer's."""
@@ -150,6 +156,12 @@ class Bench:
         assert first is not None
         raise first
 
+    def remember(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once for all checks."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
+
     @property
     def rank(self) -> int:
         return self.ranks[0]
@@ -167,10 +179,10 @@ class Bench:
         """What the claimed rule says."""
         return self.subject.scaling.gamma(rank, self.alpha if alpha is None else alpha)
 
-    def layer(self, layer: Layer, dtype: torch.dtype) -> nn.Linear:
+    def layer(self, layer: Layer, dtype: torch.dtype, which: int = 0) -> nn.Linear:
         """A pretrained layer, the same at every call, its parameters requiring gradients as nn.Linear's do."""
         base = nn.Linear(layer.d_in, layer.d_out, bias=layer.bias, dtype=dtype)
-        rng = stream(self.seed, "conformance", "base", layer.text)
+        rng = stream(self.seed, "conformance", "base", layer.text, which)
         with torch.no_grad():
             base.weight.copy_(torch.from_numpy(rng.standard_normal((layer.d_out, layer.d_in)) / math.sqrt(layer.d_in)))
             if base.bias is not None:
@@ -178,18 +190,29 @@ class Bench:
         return base
 
     def build(
-        self, layer: Layer = TALL, rank: int | None = None, *, alpha: float | None = None, dtype: torch.dtype | None = None, draw: int = 0
+        self,
+        layer: Layer = TALL,
+        rank: int | None = None,
+        *,
+        alpha: float | None = None,
+        dtype: torch.dtype | None = None,
+        draw: int = 0,
+        which: int = 0,
+        zero_row: bool = False,
     ) -> Built:
-        """The subject on a fresh layer, at init; the same arguments give torch the same seed."""
+        """The subject on a fresh layer, at init; the same arguments give torch the same seed, `which` another pretrained weight."""
         dtype, rank = dtype or self.dtype, rank or self.rank
         alpha = self.alpha if alpha is None else alpha
-        base = self.layer(layer, dtype)
+        base = self.layer(layer, dtype, which)
+        if zero_row:
+            with torch.no_grad():
+                base.weight[1] = 0
         W, b = base.weight.detach().clone(), None if base.bias is None else base.bias.detach().clone()
         torch.manual_seed(int(stream(self.seed, "conformance", "build", layer.text, rank, draw).integers(2**62)))
         module = self.subject.build(rank, base, alpha)
         if not isinstance(module, nn.Module):
             raise Wrong(f"build returned {type(module).__name__}; expected an nn.Module that adapts the layer it was given")
-        return Built(module, base, W, b, layer, rank, alpha)
+        return Built(module, base, W, b, layer, rank, alpha, self.subject.claim == "residual")
 
     def trained(
         self, layer: Layer = TALL, rank: int | None = None, *, alpha: float | None = None, dtype: torch.dtype | None = None, draw: int = 0
@@ -212,6 +235,15 @@ class Bench:
     def x(self, layer: Layer, n: int = 5, dtype: torch.dtype | None = None) -> Tensor:
         """Inputs (n, d_in)."""
         return torch.from_numpy(stream(self.seed, "conformance", "x", layer.text).standard_normal((n, layer.d_in))).to(dtype or self.dtype)
+
+    def v(self, layer: Layer, n: int = 5) -> Tensor:
+        """Gradients in the outputs (n, d_out)."""
+        return torch.from_numpy(stream(self.seed, "conformance", "v", layer.text).standard_normal((n, layer.d_out))).to(self.dtype)
+
+    def like(self, factor: Tensor, name: str) -> Tensor:
+        """A direction to move a factor in, of the factor's own size."""
+        size = float(factor.detach().double().square().mean().sqrt()) or 1.0
+        return torch.from_numpy(size * stream(self.seed, "conformance", "like", name).standard_normal(tuple(factor.shape))).to(factor.dtype)
 
     def require_linear(self, built: Built) -> tuple[Tensor, Tensor]:
         """Weight and bias of the layer's function; skips where it is none of x alone, or not affine."""
@@ -252,15 +284,15 @@ def ratio(found: Tensor, expected: Tensor) -> tuple[float, float]:
     return c, rest
 
 
-def transplant(source: nn.Module, target: nn.Module) -> Iterator[str]:
-    """Copy every parameter and buffer by name; yields the names whose shapes differ."""
-    theirs = tensors(source)
+def transplant(source: Built, target: Built) -> None:
+    """Copy every parameter and buffer by name, the base layer's included; skips where the two modules do not hold the same ones."""
+    theirs, ours = tensors(source.module), tensors(target.module)
+    shapes = [{name: value.shape for name, value in held.items()} for held in (theirs, ours)]
+    if shapes[0] != shapes[1]:
+        raise Skip("two builds with the same arguments hold different tensors: no state can be carried from one to the other")
     with torch.no_grad():
-        for name, value in tensors(target).items():
-            if name in theirs and theirs[name].shape == value.shape:
-                value.copy_(theirs[name])
-            else:
-                yield name
+        for name, value in ours.items():
+            value.copy_(theirs[name])
 
 
 def named(items: Sequence[str]) -> str:

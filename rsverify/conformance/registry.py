@@ -1,4 +1,4 @@
-"""Finds checks: functions `check_<noun>_<property>` in `conformance/checks/`, one file a family.
+"""Finds checks: functions `check_<noun>_<property>` in `conformance/checks/`, in files named `<family>.py` or `<family>_<part>.py`.
 
 A check takes a `Bench`. It returns nothing or a remark when all is well, and raises `Wrong`, `Skip` or `Unsettled` otherwise.
 """
@@ -32,7 +32,7 @@ class Unsettled(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """A named check, its family (the file it stands in), the capabilities it needs, and what it is about in one line."""
+    """A named check, its family, the capabilities it needs, and what it is about in one line."""
 
     name: str
     family: str
@@ -49,7 +49,7 @@ def check(*needs: str) -> Callable[[CheckFunction], CheckFunction]:
 
     def add(function: CheckFunction) -> CheckFunction:
         name = getattr(function, "__name__", "")
-        family = function.__module__.rpartition(".")[2]
+        family = function.__module__.rpartition(".")[2].partition("_")[0]
         _found[name] = Check(name, family, frozenset(needs), function, (function.__doc__ or "").partition("\n")[0])
         return function
 

@@ -7,13 +7,13 @@ CLAMP = 1e-4  # PEFT's lower bound on the lengths; B is zero at init, so that it
 
 
 def _start(W, drawn, *, gamma, rank):
-    return {**drawn, "strength": W.new_full((1,), gamma * rank), "w_norm": W.norm(dim=0)}, W
+    return {**drawn, "strength": W.new_ones(1), "w_norm": W.norm(dim=0)}, W
 
 
 def _weight(base, factors, *, gamma, rank):
     A, B = factors["A"], factors["B"]
     lengths = A.norm(dim=1).clamp(min=CLAMP) * B.norm(dim=0).clamp(min=CLAMP)
-    return base + (factors["strength"] / rank) * (B / lengths) @ A * factors["w_norm"]
+    return base + gamma * factors["strength"] * (B / lengths) @ A * factors["w_norm"]
 
 
 _WHY = "every rank-one part is divided by the product of its own lengths: no polynomial of the factors"
@@ -29,5 +29,6 @@ delora = WrappedAdapter(
     rule="alpha/r",
     source="Bini et al. 2025, arXiv 2503.18225; algebra of PEFT 0.21.2",
     counts="rows of A",
-    note="The strength starts at gamma r, which is alpha under alpha/r (PEFT: 15), and is divided by r; lengths are clamped at 1e-4.",
+    note="alpha is PEFT's lambda at init (15 there). The strength is lambda over its init, so that it starts at 1: a step of it counts"
+    " alpha times. Lengths are clamped at 1e-4.",
 )
