@@ -57,9 +57,10 @@ def data_quantities(
 ) -> dict[str, float]:
     """The quantities of the data that exact formulas name, from a sample, a probe and a signal.
 
-    In words: x_norm2 = |x|**2, v_norm2 = |v|**2, v_norm1 = sum |v_j|, cosine = x.x' / (|x| |x'|), the power sums Sab = sum over i
-    of x_i**a x'_i**b and Vk = sum over j of v_j**k to order 4; with an adapter and a rank also the sizes n_<axis> of its axes, and,
-    where its result groups axes, contractions of the reshaped data of order 2 and 4 (`definitions.invariants`). |x'| = |x| throughout.
+    In words: x_norm2 = |x|**2, v_norm2 = |v|**2, v_norm1 = sum |v_j|, x_norm1 = sum |x_i|, x_sign = sum sign(x_i) x'_i,
+    cosine = x.x' / (|x| |x'|), the power sums Sab = sum over i of x_i**a x'_i**b and Vk = sum over j of v_j**k to order 4; with an
+    adapter and a rank also the sizes n_<axis> of its axes, and, where its result groups axes, contractions of the reshaped data of
+    order 2 and 4 (`definitions.invariants`). |x'| = |x| throughout.
 
     Args: names are further invariants, of any order.
     """
@@ -69,6 +70,8 @@ def data_quantities(
         "x_norm2": float(x @ x),
         "v_norm2": float(v @ v),
         "v_norm1": float(np.abs(v).sum()),
+        "x_norm1": float(np.abs(x).sum()),
+        "x_sign": float(np.sign(x) @ x_probe),
         "cosine": float(x @ x_probe / np.sqrt((x @ x) * (x_probe @ x_probe))),
     }
     asked = {invariants.power_sum(a, order - a) for order in (1, 3, 4) for a in range(order + 1)}

@@ -40,7 +40,7 @@ def explain(
         said.append(f"{asked_for(claim)} is, {how}: {sp.factor_terms(shown)}.")
     else:
         above = sp.sqrt(found.upper) if found.squared else found.upper
-        said.append(f"{asked_for(claim)} lies between a constant times {sp.factor_terms(shown)} and {sp.factor_terms(above)}.")
+        said.append(f"{asked_for(claim)} lies, up to constants free of r, between {sp.factor_terms(shown)} and {sp.factor_terms(above)}.")
     said += [f"{note[0].upper()}{note[1:]}." for note in found.notes]
     said.append(f"What decides {_LIMIT[claim.regime]}: {' + '.join(power_text(term) for term in terms)}, each up to a constant.")
     lines = [exponent_text(a, b) for a, b, _ in terms]

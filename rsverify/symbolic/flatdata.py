@@ -29,6 +29,9 @@ def flat_values(names: Iterable[str], adapter: Adapter | None = None) -> dict[st
         if name == "v_norm1":
             found[name] = sp.sqrt(s.d_out) * sp.sqrt(s.v_norm2)
             continue
+        if name in ("x_norm1", "x_sign"):
+            found[name] = sp.sqrt(s.d_in) * sp.sqrt(s.x_norm2) * (s.cosine if name == "x_sign" else 1)
+            continue
         atoms = invariants.atoms_of(name)
         if atoms is None or (name[0] == "G" and adapter is None):
             continue

@@ -47,12 +47,20 @@ def rank_terms(expression: sp.Expr, *, cosine: float, regime: str, adapter: Adap
         try:
             found = {powers[0]: value for powers, value in _by_powers(rest, (s.r,)).items()}
         except NotDerivable:
+            if sp.together(rest) == 0:  # as an orthogonal probe's output once r rows span all inputs
+                continue
             power, value = _leading(rest, s.r)
             found = {power: value}
         for b, value in found.items():
             if sp.expand(value) != 0:
                 terms[a, b, c] = value
     return terms
+
+
+def width_power(expression: sp.Expr, *, cosine: float, adapter: Adapter | None = None) -> Fraction:
+    """The largest power of the widths, of flat data on d_in = d_out."""
+    expression = _with_flat_data(expression, cosine, "width", adapter)
+    return max((_leading(_resolved(rest, _d), _d)[0] for rest in _by_powers(expression, (s.gamma, s.lr)).values()), default=Fraction(0))
 
 
 def leading_exponent(terms: Mapping[tuple[Fraction, Fraction, Fraction], sp.Expr], p: Fraction) -> Fraction | None:

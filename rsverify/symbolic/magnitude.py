@@ -21,6 +21,8 @@ class Magnitude:
         exact: whether it holds at every finite rank; else `error_order` says to which relative order.
         adapter: whose axes the data is reshaped over, where the value names contractions over groups.
         upper: an upper bound beside the lower one, where theory gives only powers and not the constant.
+        large, entry: where an epsilon stands beside the gradient, the magnitude for gradients far above it, and the mean square of
+            a gradient entry over epsilon squared; `value` is then that for gradients far below.
     """
 
     value: sp.Expr
@@ -30,6 +32,8 @@ class Magnitude:
     upper: sp.Expr | None = None
     notes: tuple[str, ...] = ()
     adapter: Adapter | None = None
+    large: Magnitude | None = None
+    entry: sp.Expr | None = None
 
     @property
     def root(self) -> int:

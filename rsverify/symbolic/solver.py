@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import combinations
+from typing import Literal
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.claims import Setting, setting
+from rsverify.definitions.claims import setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
 from rsverify.records import Claim, StableScaling
 from rsverify.symbolic.explain import explain
-from rsverify.symbolic.leading import rank_terms
 from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.reading import settled, terms_of
 from rsverify.symbolic.witness import magnitude
 
 Term = tuple[Fraction, Fraction, Fraction]
@@ -41,36 +42,42 @@ def solve(
     bare = asked.optimizer.with_options(weight_decay=0.0) if asked.optimizer.option("weight_decay") else asked.optimizer
     magnitude(asked.adapter, asked.optimizer, asked.claim)  # where decay itself makes a case underivable, that is the answer
     found = magnitude(asked.adapter, bare, asked.claim)
-    terms = leading_terms(found, asked.claim)
-    above = terms if found.upper is None else leading_terms(found, asked.claim, upper=True)
-    return _answer(asked, found, terms, above)
-
-
-def _answer(asked: Setting, found: Magnitude, terms: tuple[Term, ...], above: tuple[Term, ...]) -> StableScaling:
-    claim = asked.claim
+    claim, terms = asked.claim, leading_terms(found, asked.claim)
     names = (claim.adapter, claim.optimizer, claim.quantity)
     if not terms:
         return StableScaling(*names, None, "any", (), explanation=explain(asked, found, terms, "any", None))
-    zeros, zeros_above = stable_powers(terms), stable_powers(above)
-    if zeros != zeros_above:  # theory brackets the exponent: so it does the rule
-        ends = [end for pair in (zeros, zeros_above) if pair for end in pair if end is not None]
-        interval: Zeros = (min(ends), max(ends)) if ends else None
-        status = "interval" if interval else "none"
-    else:
-        interval = zeros
-        status = "none" if zeros is None else "any" if zeros == (None, None) else "unique" if zeros[0] == zeros[1] else "interval"
-    unique = interval[0] if status == "unique" and interval else None
+    zeros = stable_powers(terms)
+    found = settled(found, claim, zeros[0] if zeros and zeros[0] is not None else Fraction(0))
+    others = [zeros]
+    if found.upper is not None:
+        others.append(stable_powers(leading_terms(found, claim, upper=True)))
+    if found.large is not None:
+        others.append(stable_powers(leading_terms(found.large, claim)))
+    status, interval = _status(others)
     return StableScaling(
-        *names, unique, status, terms,
+        *names, interval[0] if status == "unique" and interval else None, status, terms,
         rule_interval=interval if status == "interval" else None,
         explanation=explain(asked, found, terms, status, interval),
     )  # fmt: skip
 
 
+def _status(found: Sequence[Zeros]) -> tuple[Literal["unique", "interval", "any", "none"], Zeros]:
+    """What the stable powers of the ends between which the magnitude lies say together."""
+    zeros = found[0]
+    if all(other == zeros for other in found):
+        if zeros is None:
+            return "none", None
+        if zeros == (None, None):
+            return "any", zeros
+        return ("unique" if zeros[0] == zeros[1] else "interval"), zeros
+    ends = [end for pair in found if pair for end in pair if end is not None]
+    # Theory brackets the exponent: so it does the rule.
+    return ("interval", (min(ends), max(ends))) if ends else ("none", None)
+
+
 def leading_terms(found: Magnitude, claim: Claim, *, upper: bool = False) -> tuple[Term, ...]:
     """The (a, b, c) of gamma**a * lr**c * r**b that can decide a magnitude, the others left out."""
-    value = found.upper if upper and found.upper is not None else found.value
-    powers = rank_terms(value, cosine=claim.cosine, regime=claim.regime, adapter=found.adapter)
+    powers = terms_of(found, claim, upper=upper)
     return deciding([(a / found.root, b / found.root, c / found.root) for a, b, c in powers])
 
 

@@ -15,6 +15,9 @@ x_norm2 = sp.Symbol("x_norm2", positive=True)
 v_norm2 = sp.Symbol("v_norm2", positive=True)
 v_norm1 = sp.Symbol("v_norm1", positive=True)
 cosine = sp.Symbol("cosine", real=True)
+x_norm1 = sp.Symbol("x_norm1", positive=True)
+x_sign = sp.Symbol("x_sign", real=True)
+"""sum over i of sign(x_i) x'_i."""
 
 
 def power_sum(a: int, b: int) -> sp.Expr:
@@ -41,3 +44,8 @@ def contraction(name: str) -> sp.Expr:
 def axis_size(axis: str) -> sp.Expr:
     """The size of an axis that follows from the widths by a function, not by a formula."""
     return sp.Symbol(f"n_{axis}", positive=True)
+
+
+def sign_product(aligned_cosine: float) -> sp.Expr:
+    """sum over i of sign(x_i) x'_i: the sum of magnitudes where the probe is the sample, whatever its sign."""
+    return int(aligned_cosine) * x_norm1 if abs(aligned_cosine) == 1 else x_sign

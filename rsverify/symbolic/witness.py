@@ -16,12 +16,13 @@ from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import NotDerivable
 from rsverify.expressions import Expression
 from rsverify.records import Claim, Prediction
-from rsverify.symbolic import polynomial, signstep
+from rsverify.symbolic import optimizers
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.flatdata import flat_values
-from rsverify.symbolic.leading import leading_exponent, log_exponent, rank_terms
+from rsverify.symbolic.leading import log_exponent
 from rsverify.symbolic.magnitude import Magnitude, exact_number
 from rsverify.symbolic.network import DATA
+from rsverify.symbolic.reading import exponent_range, settled, terms_of
 
 
 def derive(
@@ -42,29 +43,26 @@ def derive(
     """
     asked = setting(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
     claim, p = asked.claim, asked.rule.power
-    found = magnitude(asked.adapter, asked.optimizer, claim)
-    terms = rank_terms(found.value, cosine=claim.cosine, regime=claim.regime, adapter=asked.adapter)
-    power = leading_exponent(terms, p)
-    if power is None:
-        return Prediction(claim, None, zero=True, rule=asked.rule.expression)
-    bounds = None
-    if found.upper is not None:
-        above = leading_exponent(rank_terms(found.upper, cosine=claim.cosine, regime=claim.regime, adapter=asked.adapter), p)
-        assert above is not None and above >= power, "a lower bound above the upper one: this is our bug"
-        bounds = None if above == power else (power / found.root, above / found.root)
+    found = settled(magnitude(asked.adapter, asked.optimizer, claim), claim, p)
+    terms = terms_of(found, claim)
+    bounds = exponent_range(found, claim, p)
+    if bounds is None:
+        return Prediction(claim, None, zero=True, rule=asked.rule.expression, notes=found.notes)
     shown = sp.sqrt(found.value) if found.squared else found.value
+    known = bounds[0] == bounds[1]
+    whole = found.upper is None and found.large is None
     return Prediction(
         claim,
-        None if bounds else power / found.root,
+        bounds[0] if known else None,
         log_exponent(terms, p) / found.root,
-        formula=Expression(_text(shown, claim)) if found.upper is None else None,
+        formula=Expression(_text(shown, claim)) if whole else None,
         exact=found.exact,
         error_order=found.error_order,
-        exponent_range=bounds,
+        exponent_range=None if known else bounds,
         terms=_first_order(terms, found.root),
         rule=asked.rule.expression,
         notes=found.notes,
-        flat=_flat(shown, claim, asked.adapter),
+        flat=_flat(shown, claim, asked.adapter) if whole else {},
     )
 
 
@@ -82,22 +80,7 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude
 
 @lru_cache(maxsize=512)
 def _magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
-    if optimizer.option("clip"):
-        raise NotDerivable("clipping ties the step to the norm over all layers")
-    if claim.steps == 0:
-        return _polynomial(adapter, optimizer, claim)
-    if optimizer.theory_option("eps") if "eps" in optimizer.defaults else 0.0:
-        raise NotDerivable(f"{optimizer.text}: an epsilon beside the gradient makes the step neither linear nor a sign")
-    if optimizer.name == "sgd" or (optimizer.name == "momentum" and claim.steps == 1):
-        return _polynomial(adapter, optimizer, claim)
-    if signstep.first_step_factor(optimizer) is not None:
-        return signstep.magnitude(adapter, optimizer, claim)
-    raise NotDerivable(f"the update of {optimizer.name} is not written in symbols yet; the numeric witnesses can speak")
-
-
-def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
-    value, squared = polynomial.magnitude(adapter, optimizer, claim)
-    return Magnitude(sp.factor_terms(sp.expand(value)), squared, adapter=adapter)
+    return optimizers.magnitude(adapter, optimizer, claim)
 
 
 def _first_order(terms: Iterable[tuple[Fraction, Fraction, Fraction]], root: int) -> tuple[tuple[Fraction, Fraction, Fraction], ...]:

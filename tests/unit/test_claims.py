@@ -64,6 +64,8 @@ def test_data_quantities_are_what_their_formulas_say() -> None:
         "x_norm2": 9.0,
         "v_norm2": 25.0,
         "v_norm1": 7.0,
+        "x_norm1": 5.0,
+        "x_sign": 2.0 - 1 + 2,
         "cosine": pytest.approx(4 / 9),
         "S04": 16.0 + 1 + 16,
         "S13": 8.0 - 2 + 16,

@@ -1,0 +1,49 @@
+"""From an optimizer to its magnitude: exact where Gaussian integrals close, bounds of one power of r where coherence decides it."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.optimizers import Optimizer
+from rsverify.errors import NotDerivable
+from rsverify.records import Claim
+from rsverify.symbolic import coherence, epsilon, muon, normstep, polynomial, signstep
+from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.scalarsteps import SIGN_LIKE
+from rsverify.symbolic.twofactor import two_factors
+
+
+def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    """The claim's magnitude in symbols, gamma left open.
+
+    Raises: NotDerivable with the reason.
+    """
+    if optimizer.option("clip"):
+        raise NotDerivable("clipping ties the step to the norm over all layers")
+    if claim.steps == 0 or optimizer.name == "sgd" or (optimizer.name == "momentum" and claim.steps == 1):
+        return _polynomial(adapter, optimizer, claim)
+    if "eps" in optimizer.defaults and optimizer.theory_option("eps"):
+        if claim.steps > 1:
+            raise NotDerivable(f"{optimizer.text}: after several steps an epsilon beside the gradient leaves neither SGD nor signs")
+        small = _polynomial(*epsilon.linear_step(optimizer, adapter, claim))
+        without = Optimizer(optimizer.name, optimizer.formula, optimizer.defaults, optimizer.coordinatewise, optimizer.note,
+                            {key: value for key, value in optimizer.given.items() if key != "eps"})  # fmt: skip
+        return epsilon.joined(small, _nonlinear(adapter, without, claim), adapter, optimizer)
+    return _nonlinear(adapter, optimizer, claim)
+
+
+def _nonlinear(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    factors = two_factors(adapter)
+    if factors is None:
+        return muon.remarked(coherence.magnitude(adapter, optimizer, claim), optimizer, rank_one=False)
+    if optimizer.name in SIGN_LIKE:
+        return signstep.magnitude(adapter, factors, optimizer, claim)
+    if optimizer.name in normstep.UNIT_LENGTH:
+        return muon.remarked(normstep.magnitude(adapter, factors, optimizer, claim), optimizer, rank_one=True)
+    raise NotDerivable(f"{claim.steps} steps of {optimizer.name} are not written in symbols; the numeric witnesses can speak")
+
+
+def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    value, squared = polynomial.magnitude(adapter, optimizer, claim)
+    return Magnitude(sp.factor_terms(sp.expand(value)), squared, adapter=adapter)

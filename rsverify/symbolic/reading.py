@@ -1,0 +1,70 @@
+"""From a magnitude in symbols to the power of the rank under a rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from rsverify.errors import NotDerivable
+from rsverify.records import Claim
+from rsverify.symbolic import epsilon
+from rsverify.symbolic.leading import Terms, leading_exponent, rank_terms, width_power
+from rsverify.symbolic.magnitude import Magnitude
+
+
+def terms_of(found: Magnitude, claim: Claim, *, upper: bool = False) -> Terms:
+    """The terms of a magnitude (of its square, where it is one) by powers (a, b, c) of gamma, r and lr; of its upper bound if asked."""
+    value = found.upper if upper and found.upper is not None else found.value
+    return rank_terms(value, cosine=claim.cosine, regime=claim.regime, adapter=found.adapter)
+
+
+def entry_exponent(found: Magnitude, claim: Claim, p: Fraction) -> Fraction:
+    """The power of r of a gradient entry's mean square over epsilon's."""
+    assert found.entry is not None
+    terms = rank_terms(found.entry, cosine=1.0, regime=claim.regime, adapter=found.adapter)
+    power = leading_exponent(terms, p)
+    return Fraction(0) if power is None else power
+
+
+def settled(found: Magnitude, claim: Claim, p: Fraction) -> Magnitude:
+    """The one regime that holds at every rank, where a gradient's entries are far below epsilon at every rank; else both, as they were."""
+    if found.large is None or not epsilon.is_small(found, entry_exponent(found, claim, p)):
+        return found
+    return replace(found, large=None)
+
+
+def exponent_range(found: Magnitude, claim: Claim, p: Fraction) -> tuple[Fraction, Fraction] | None:
+    """Between which powers of r the magnitude grows under gamma ~ r**-p, equal where it is known; None where it vanishes."""
+    low = leading_exponent(terms_of(found, claim), p)
+    if low is None:
+        return None
+    high = low
+    if found.upper is not None:
+        above = leading_exponent(terms_of(found, claim, upper=True), p)
+        assert above is not None, "a lower bound without an upper one: this is our bug"
+        _comparable(found, claim, low, above)
+        high = above
+    ends = [low / found.root, high / found.root]
+    if found.large is not None:
+        ends += exponent_range(found.large, claim, p) or ()
+    return min(ends), max(ends)
+
+
+def _comparable(found: Magnitude, claim: Claim, low: Fraction, high: Fraction) -> None:
+    """Refuse bounds that say nothing of the power of r.
+
+    Raises: NotDerivable where they differ by powers of a width that goes to infinity, or where the rank cannot grow at fixed widths.
+    """
+    assert found.upper is not None
+    if claim.regime == "width":
+        below, above = (width_power(value, cosine=claim.cosine, adapter=found.adapter) for value in (found.value, found.upper))
+        if below != above:
+            raise NotDerivable(
+                "with the widths grown first, what is known from below and from above differs by a power of the width, which leaves that"
+                " of r open; ask for regime='rank'"
+            )
+    elif high < low:
+        raise NotDerivable(
+            f"the rank of {found.adapter.expression if found.adapter else 'this adapter'!r} cannot outgrow the widths (an axis would have"
+            " less than one entry); ask for regime='width'"
+        )
