@@ -15,6 +15,7 @@ I = eye("i")
 Q_over_gamma, M = -lr * G + eta * R, I + eta * T  # k-steps, with eta = gamma^2
 mean_S = variance * I + E  # S/r
 effective = alpha**2 * variance * lr
+F, momentum = matrix("F", "o", "i"), sp.Symbol("momentum", positive=True)
 apart = x_norm2 * (fourth + (d - 2) * variance**2) / r  # E |(S/r - variance I) x|^2, gram-moments
 one_step = (lr * alpha**2) ** 2 * v_norm2 * apart  # mean squared distance of the two steps
 full_step = effective**2 * v_norm2 * x_norm2
@@ -28,15 +29,15 @@ lemma = Lemma(
     ),
     assumptions=(
         "LoRA with B_0 = 0 and independent centred entries of A_0, of a variance and a fourth moment free of r",
-        "plain SGD at a fixed lr for a fixed number k of steps",
+        "SGD at a fixed lr, plain or with heavy-ball momentum, for a fixed number k of steps",
         "steps 1 to 8: signals given; steps 9 and 10: the signal is a Lipschitz function of the weight, as for smooth losses",
     ),
     uses=("sgd-keeps-the-form", "k-steps", "gram-moments"),
     source="own; the moments are those of Wishart matrices",
     steps=(
         Step(
-            "Full fine-tuning at lr_eff keeps W_k - W = -lr_eff G.",
-            MatrixIdentity((W - effective * G) - effective * (v @ x.T), W - effective * (G + v @ x.T)),
+            "Full fine-tuning at lr_eff keeps W_k - W = -lr_eff G, G the sum of its buffers F <- momentum F + v x'.",
+            MatrixIdentity((W - effective * G) - effective * (momentum * F + v @ x.T), W - effective * (G + (momentum * F + v @ x.T))),
         ),
         Step(
             "LoRA's weight gamma Q S M at gamma^2 r = alpha^2, S = r (variance I + E), is that same -alpha^2 variance lr G, a term"
@@ -109,6 +110,7 @@ lemma = Lemma(
         "The fluctuation is (d + 1)/r in mean square over the whole matrix but 2/r along x itself: a scalar probe sees the limit long"
         " before the matrix does.",
         "Adam's steps have no such limit in A_0's Gram matrix (sign-steps); weight decay shrinks B and A, that is B A twice.",
+        "With several modules the Lipschitz constant is that of all their weights together, and lr_eff that of each module.",
         "Ranks above min(d_in, d_out) are what this limit is about: there the function class no longer grows.",
     ),
 )

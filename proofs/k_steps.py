@@ -4,24 +4,27 @@ import sympy as sp
 
 from rsverify.proving import Inequality, Lemma, Limit, MatrixIdentity, Step, eye, matrix, run_alone, symmetric, vector, zeros
 
-r, gamma, lr, variance, g2, low, high, size, constant, v_norm2 = sp.symbols(
-    "r gamma lr variance g2 low high size constant v_norm2", positive=True
+r, gamma, lr, momentum, variance, g2, low, high, size, constant, v_norm2 = sp.symbols(
+    "r gamma lr momentum variance g2 low high size constant v_norm2", positive=True
 )
 first = sp.Symbol("error", real=True)
 x, probe, v = vector("x", "i"), vector("x*", "i"), vector("v", "o")
 G, R, T, S = matrix("G", "o", "i"), matrix("R", "o", "i"), matrix("T", "i", "i"), symmetric("S", "i")
+F, U, V = matrix("F", "o", "i"), matrix("U", "o", "i"), matrix("V", "i", "i")
 I = eye("i")
 
+# Heavy-ball buffers P of Q and N of M; momentum = 0 is plain SGD. F is the buffer of full fine-tuning, G the sum of its buffers.
 Q, M = -(lr * gamma) * G + gamma**3 * R, I + gamma**2 * T
-G_next = G + v @ x.T
-R_next = R - lr * (v @ x.T @ T.T)
-T_next = T + lr**2 * (G.T @ v @ x.T) - lr * gamma**2 * (R.T @ v @ x.T)
+P, N = gamma * F + gamma**3 * U, gamma**2 * V
+F_next, U_next = momentum * F + v @ x.T, momentum * U + v @ x.T @ T.T
+V_next = momentum * V - lr * (G.T @ v @ x.T) + gamma**2 * (R.T @ v @ x.T)
 
 lemma = Lemma(
     name="k-steps",
     statement=(
         "After k SGD steps with given signals, E (gamma B_k A_k x*) = gamma r variance Q_k M_k x* exactly, which is"
-        " -gamma^2 r variance lr G x* + O(gamma^2) gamma^2 r with G = sum of v_j x_j'; it is of order one exactly when gamma^2 r is."
+        " -gamma^2 r variance lr G x* + O(gamma^2) gamma^2 r with G the sum of v_j x_j' (of its momentum buffers, where there is"
+        " momentum); it is of order one exactly when gamma^2 r is."
     ),
     assumptions=(
         "signals v_j and samples x_j of the k steps are given: free of A_0 and of r; G x* is not zero; k and lr are fixed",
@@ -33,12 +36,20 @@ lemma = Lemma(
     source=("Kalajdzievski 2023, arXiv 2312.03732, proof of Theorem 3.2 (not seen; a follow-up's copy of equations (4)-(9) was)"),
     steps=(
         Step(
-            "Powers of gamma: Q_k = -lr gamma G + gamma^3 R holds at k = 0 with G = R = 0, and one more step keeps it.",
-            MatrixIdentity(Q - lr * (gamma * (v @ (M @ x).T)), -(lr * gamma) * G_next + gamma**3 * R_next),
+            "Powers of gamma: the buffer of Q is gamma F + gamma^3 U, from F = U = 0 on; one more gradient gamma v (M x)' keeps it.",
+            MatrixIdentity(momentum * P + gamma * (v @ (M @ x).T), gamma * F_next + gamma**3 * U_next),
         ),
         Step(
-            "M_k = I + gamma^2 T holds at k = 0 with T = 0, and one more step keeps it.",
-            MatrixIdentity(M - lr * (gamma * (Q.T @ v @ x.T)), I + gamma**2 * T_next),
+            "The buffer of M is gamma^2 V, from V = 0 on.",
+            MatrixIdentity(momentum * N + gamma * (Q.T @ v @ x.T), gamma**2 * V_next),
+        ),
+        Step(
+            "A step along the buffer keeps Q = -lr gamma G + gamma^3 R, with G <- G + F.",
+            MatrixIdentity(Q - lr * P, -(lr * gamma) * (G + F) + gamma**3 * (R - lr * U)),
+        ),
+        Step(
+            "And M = I + gamma^2 T.",
+            MatrixIdentity(M - lr * N, I + gamma**2 * (T - lr * V)),
         ),
         Step(
             "The output gamma Q S M x* is linear in S, so its mean has r variance I for S; written by powers of gamma.",
@@ -73,9 +84,9 @@ lemma = Lemma(
             ),
         ),
         Step(
-            "Two steps on the same sample and signal: from G = v x' and R = T = 0, step 2 gives T = lr^2 |v|^2 x x'.",
+            "Two steps of plain SGD on the same sample and signal: G = v x', R = V = 0 after the first, then T = lr^2 |v|^2 x x'.",
             MatrixIdentity(
-                T_next.where("G", v @ x.T).where("R", zeros("o", "i")).where("T", zeros("i", "i")).with_scalar(v.T, v, v_norm2),
+                (-lr * V_next).where("G", v @ x.T).where("R", zeros("o", "i")).where("V", zeros("i", "i")).with_scalar(v.T, v, v_norm2),
                 (lr**2 * v_norm2) * (x @ x.T),
             ),
         ),

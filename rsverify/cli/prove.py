@@ -15,6 +15,7 @@ def prove(
     /,
     *,
     index: Annotated[Path | None, Parameter(help="Write the index of all lemmas, with the graph of uses, to this file.")] = None,
+    twins: Annotated[bool, Parameter(negative="", help="Show, too, how each corrupted step is refused.")] = False,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -23,7 +24,7 @@ def prove(
     Exit code 0 = every step is proved (or cited, and then said so), 1 = a step is refuted, 3 = a step was skipped or is undecided.
     The seed is taken for uniformity; nothing is drawn.
 
-    Examples: `rsverify prove`, `rsverify prove full-finetuning-limit`
+    Examples: `rsverify prove`, `rsverify prove full-finetuning-limit`, `rsverify prove merging --twins`
     """
     from rsverify.errors import InputError
     from rsverify.proving.index import index_text
@@ -36,7 +37,7 @@ def prove(
         raise InputError(f"index={str(index)!r} cannot be written: its folder does not exist")
     results = prove_all(lemma)
     for result in results:
-        print(*lines(result), "", sep="\n")
+        print(*lines(result, twins=twins), "", sep="\n")
     findings = [finding.status for result in results for finding in result.findings]
     counts = ", ".join(f"{findings.count(status)} {status}" for status in dict.fromkeys(findings))
     print(f"{len(results)} lemmas, {len(findings)} steps: {counts}")

@@ -64,13 +64,18 @@ class Inequality(Check):
         if answer == z3.unknown:
             return Finding("undecided", detail=f"z3 gave up: {solver.reason_unknown()}")
         model = solver.model()
-        found = {
-            str(symbol): model.evaluate(variable, model_completion=True)
-            for symbol, variable in sorted(names.items(), key=lambda p: str(p[0]))
-        }
-        return Finding(
-            "refuted", ", ".join(f"{name} = {_decimal(value)}" for name, value in found.items()), "z3 found a solution of the negation"
-        )
+        values = {symbol: model.evaluate(names[symbol], model_completion=True) for symbol in sorted(names, key=str)}
+        return Finding("refuted", ", ".join(f"{symbol} = {_decimal(value)}" for symbol, value in values.items()), self._again(values))
+
+    def _again(self, values: Mapping[sp.Symbol, Any]) -> str:
+        """Put a counter-example back into the formulas, without z3."""
+        if not all(hasattr(value, "as_fraction") for value in values.values()):
+            return "z3 found a solution of the negation, in algebraic numbers"
+        exact = {symbol: sp.Rational(str(value.as_fraction())) for symbol, value in values.items()}
+        holds = [bool(condition.subs(exact)) for condition in (*self.given, sp.Not(self.claim))]
+        if not all(holds):
+            raise AssertionError(f"this is a bug of ours or of z3: {exact} was given as a counter-example of {self.text()} and is none")
+        return "z3 found a solution of the negation, and it is one in exact arithmetic"
 
     def given_holds(self) -> bool:
         """Whether the assumptions can hold at all: from a contradiction everything follows."""
@@ -117,6 +122,8 @@ def _translate(node: sp.Basic, z3: Any, names: dict[sp.Symbol, Any], facts: list
         return compare[type(node)]
     if isinstance(node, sp.Symbol):
         if node not in names:
+            if str(node) in map(str, names):
+                raise ProofError(f"two different symbols are called {node}")
             names[node] = z3.Real(str(node))
             facts += [names[node] > 0] if node.is_positive else []
         return names[node]

@@ -74,8 +74,8 @@ def prove(lemma: Lemma) -> LemmaResult:
     return LemmaResult(lemma, tuple(step.check.run() for step in lemma.steps))
 
 
-def lines(result: LemmaResult) -> list[str]:
-    """A lemma and what was found, as one reads it."""
+def lines(result: LemmaResult, *, twins: bool = False) -> list[str]:
+    """A lemma and what was found, as one reads it; with `twins`, also how each corrupted step is refused."""
     lemma = result.lemma
     shown = [f"{lemma.name}: {result.status} ({', '.join(result.scopes)})", f"  {lemma.statement}"]
     shown += [f"  given: {assumption}" for assumption in lemma.assumptions]
@@ -90,6 +90,10 @@ def lines(result: LemmaResult) -> list[str]:
         )
         if finding.counterexample:
             shown.append(f"     counter-example: {finding.counterexample}")
+        for twin in step.check.twins() if twins else ():
+            found = twin.check.run()
+            shown.append(f"     corrupted {twin.corruption}: {twin.check.text()}")
+            shown.append(f"       {found.status}{f': {found.counterexample}' if found.counterexample else ''}")
     shown += [f"  remark: {remark}" for remark in lemma.remarks]
     return shown
 

@@ -6,7 +6,7 @@ not a proof kernel: the ring of sympy is trusted, and where python-flint is inst
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +16,8 @@ from sympy.polys.rings import ring
 from rsverify.proving.checks import ProofError
 
 CHECKER = "polynomial normal form"
+TRIALS = 40
+"""Assignments tried for a counter-example: more than the degree of any formula here, so that one symbol alone cannot escape."""
 
 
 def equal(left: sp.Expr, right: sp.Expr) -> tuple[bool, str]:
@@ -53,11 +55,11 @@ def symbols_of(*parts: Any) -> list[sp.Symbol]:
     return sorted((symbol for symbol in found if isinstance(symbol, sp.Symbol)), key=str)
 
 
-def assignments(symbols: Iterable[sp.Symbol]) -> list[dict[sp.Symbol, Fraction]]:
-    """A few distinct small whole numbers for every symbol; a polynomial that is not zero vanishes at few of them."""
+def assignments(symbols: Iterable[sp.Symbol]) -> Iterator[dict[sp.Symbol, Fraction]]:
+    """Distinct small primes for every symbol, in a few dozen ways: a polynomial that is not zero vanishes at few of them."""
     named = sorted(symbols, key=str)
-    primes = [sp.prime(k + 1) for k in range(len(named) + 4)]
-    return [{symbol: Fraction(int(primes[k + shift])) for k, symbol in enumerate(named)} for shift in range(5)]
+    for shift in range(TRIALS):
+        yield {symbol: Fraction(int(sp.prime(k + shift + 1))) for k, symbol in enumerate(named)}
 
 
 def evaluate(expression: sp.Expr, values: Mapping[sp.Symbol, Fraction]) -> Fraction | None:

@@ -79,6 +79,8 @@ def limit_of_rank(
 ) -> LimitOfRank:
     """What SGD on a two-factor adapter with its up-factor at zero becomes as the rank grows at fixed widths.
 
+    With momentum the limit is full fine-tuning with the same momentum.
+
     Raises: NotDerivable for other structures, inits and optimizers, with the reason; RuleError where the rule has no power law.
     """
     used = as_optimizer(optimizer)
@@ -118,8 +120,14 @@ def limit_of_rank(
 
 
 def _refuse_others(adapter: Adapter, optimizer: Optimizer) -> None:
-    if optimizer.name != "sgd" or any(optimizer.option(name) for name in ("weight_decay", "clip")) or optimizer.option("lr_ratio") != 1:
-        raise NotDerivable(f"the limit of large rank is derived for plain SGD; {optimizer.text} moves the factors otherwise")
+    if (
+        optimizer.name not in ("sgd", "momentum")
+        or any(optimizer.option(name) for name in ("weight_decay", "clip"))
+        or optimizer.option("lr_ratio") != 1
+    ):
+        raise NotDerivable(
+            f"the limit of large rank is derived for SGD without decay or clipping; {optimizer.text} moves the factors otherwise"
+        )
     rows, columns = adapter.result
     names = {frozenset(axes): name for name, axes in adapter.operands.items()}
     rank = adapter.rank_axes[0]

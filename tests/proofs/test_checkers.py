@@ -177,3 +177,17 @@ def test_a_library_that_does_not_hang_together_is_refused(folder: Path, files: d
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     with pytest.raises(ProofError, match=said):
         library.lemmas()
+
+
+def test_a_missing_folder_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "_PACKAGE", tmp_path / "rsverify")
+    with pytest.raises(ProofError, match="the folder of proofs is missing"):
+        library.folder()
+
+
+def test_two_symbols_of_one_name_are_not_confused() -> None:
+    other = sp.Symbol("r", real=True)
+    with pytest.raises(ProofError, match="share a name"):
+        Identity(r, other).run()
+    with pytest.raises(ProofError, match="two different symbols"):
+        Inequality(r >= other, (), ()).run()

@@ -106,6 +106,19 @@ def test_the_verb_prints_statement_status_and_scope(tmp_path: Path, capsys: pyte
     assert {step["status"] for step in told["lemmas"][0]["steps"]} == {"proved"}
 
 
+def test_the_verb_shows_how_corrupted_steps_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prove", "merging", "--twins") == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.count("corrupted ") == shown.count("       refuted: ") == sum(len(s.check.twins()) for s in library.lemmas()["merging"].steps)
+    )
+
+
+def test_a_proof_is_a_file_that_can_be_executed() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "proofs" / "merging.py")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("merging: proved (all r)")
+
+
 def test_a_lemma_is_run_with_what_it_uses() -> None:
     known = library.lemmas()
     name = max(known, key=lambda name: len(library.needed(name, known)))
