@@ -72,7 +72,8 @@ class Inequality(Check):
         if not all(hasattr(value, "as_fraction") for value in values.values()):
             return "z3 found a solution of the negation, in algebraic numbers"
         exact = {symbol: sp.Rational(str(value.as_fraction())) for symbol, value in values.items()}
-        holds = [bool(condition.subs(exact)) for condition in (*self.given, sp.Not(self.claim))]
+        conditions: list[Any] = [*self.given, sp.Not(self.claim)]
+        holds = [bool(condition.subs(exact)) for condition in conditions]
         if not all(holds):
             raise AssertionError(f"this is a bug of ours or of z3: {exact} was given as a counter-example of {self.text()} and is none")
         return "z3 found a solution of the negation, and it is one in exact arithmetic"
