@@ -41,3 +41,16 @@ class Budget:
                 needed=per_draw, allowed=self.bytes, unit="bytes",
             )  # fmt: skip
         return max(1, min(block, self.bytes // per_draw))
+
+    def check_work(self, entries: int, *, rank: int) -> None:
+        """Refuse a rank at which one draw alone is more work than all draws may be.
+
+        Raises: BudgetError.
+        """
+        if self.entries is not None and entries > self.entries:
+            raise BudgetError(
+                f"one draw at rank {rank} computes with {entries:.3g} numbers, entries={self.entries:.3g} are allowed for all draws; "
+                "leave out the largest ranks, raise Budget(entries=...), or ask for a Gaussian A under SGD or momentum, whose "
+                "cost does not grow with rank",
+                needed=entries, allowed=self.entries, unit="entries",
+            )  # fmt: skip

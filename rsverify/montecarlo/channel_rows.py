@@ -56,20 +56,28 @@ class Rows:
         rows = self.law.standard_draw(rng, (draws, channels, len(self.Q)))
         return (rows.reshape(-1, len(self.Q)) @ self.Q).reshape(draws, channels, -1)
 
-    def bytes_per_draw(self) -> int:
-        """What the rows of a block hold for one draw."""
-        return 8 * CHANNELS * (self.Q.shape[1] + (0 if isinstance(self.law, Gaussian) else len(self.Q)))
+    def bytes_per_draw(self, rank: int) -> int:
+        """What the rows of a block hold for one draw: twice, for what is being drawn and its scale; all rows where they depend."""
+        rows = min(rank, CHANNELS) if self.law.independent else 4 * rank
+        return 8 * rows * (2 * self.Q.shape[1] + (0 if isinstance(self.law, Gaussian) else 2 * len(self.Q)))
 
-    def gram(self, rank: int, draws: int, *, stream: Callable[[int], np.random.Generator], chunk: int) -> np.ndarray:
+    def gram(self, rank: int, draws: int, *, stream: Callable[[int], np.random.Generator], chunk: int, whole: bool = False) -> np.ndarray:
         """The sum over the rows of each draw of z z', (draws, k, k): the materialised run's own Gram matrix.
 
-        Args: stream gives the generator of a block by its number.
+        Args: stream gives the generator of a block by its number; whole draws all of the last block, so that its first rows are those
+            of larger ranks.
         """
         found = np.zeros((draws, self.Q.shape[1], self.Q.shape[1]))
+        if not self.law.independent:
+            rng = stream(0)
+            for n in range(draws):
+                z = self.law.standard_draw(rng, (rank, len(self.Q))) @ self.Q
+                found[n] = z.T @ z
+            return found
         for block in blocks(rank):
             rng, channels = stream(block.number), min(rank, block.stop) - block.start
             for first in range(0, draws, chunk):
                 held = slice(first, min(draws, first + chunk))
-                z = self.draw(rng, held.stop - held.start, channels)
+                z = self.draw(rng, held.stop - held.start, block.stop - block.start if whole else channels)[:, :channels]
                 found[held] += np.swapaxes(z, 1, 2) @ z
         return found

@@ -84,11 +84,13 @@ class ChannelSampler(Sampler):
 
     def sample(self, rank: int, phase: str, draws: int) -> Sample:
         check_draws(draws)
+        self.task.budget.check_work(self.entries(rank), rank=rank)
         block = max(1, min(BLOCK_DRAWS, BLOCK_ENTRIES // (self._per_channel * min(rank, CHANNELS))))
         return self._sampled((rank,), draws, block, lambda number: (phase, rank, number), whole=False)[0]
 
     def nested(self, ranks: Sequence[int], phase: str, draws: int) -> list[Sample]:
         check_draws(draws)
+        self.task.budget.check_work(self.entries(max(ranks)), rank=max(ranks))
         return self._sampled(tuple(ranks), draws, NESTED_DRAWS, lambda number: ("nested", phase, number), whole=True)
 
     @property
@@ -188,7 +190,7 @@ class ChannelSampler(Sampler):
             sizes = {self.factors.B: p * rank, self.factors.A: rank * d_in}
             names = [claim.factor] if claim.factor else list(self.task.setting.adapter.trainable)
             total = sum((squares[factor] for factor in names), np.zeros(draws))
-            return reduced(claim, total, None, sum(sizes[factor] for factor in names)), not total.any()
+            return reduced(claim, total, None, sizes[claim.factor] if claim.factor else 1), not total.any()
         if claim.quantity == "loss_decrease":
             return reduced(claim, sums[0] ** 2, sums[0], 1), not sums[0].any()
         y, along = scale * sums[0], -run.V / np.linalg.norm(run.V, axis=0)

@@ -33,6 +33,7 @@ class DenseSampler(Sampler):
 
     def sample(self, rank: int, phase: str, draws: int) -> Sample:
         check_draws(draws)
+        self.task.budget.check_work(self.entries(rank), rank=rank)
         task, engine = self.task, self.engine(rank)
         sizes = {"rank": rank, "d_in": engine.d_in, "d_out": engine.d_out}
         block = block_size(engine.adapter, rank, engine.d_in, engine.d_out)

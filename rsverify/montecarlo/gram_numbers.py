@@ -67,7 +67,8 @@ class Seen:
         sizes = {self.factors.B: len(self.V) * self.rank, self.factors.A: self.rank * len(self.data.Q)}
         names = [self.claim.factor] if self.claim.factor else list(self.trained)
         total = sum((squares[name] for name in names), np.zeros(len(W)))
-        return reduced(self.claim, total, None, sum(sizes[name] for name in names)), not total.any()
+        # The norm of all factors is one number: its rms is over draws alone.
+        return reduced(self.claim, total, None, sizes[self.claim.factor] if self.claim.factor else 1), not total.any()
 
     def _loss_decrease(self, state: gram.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
         # Of the gradient at init only B's part is not zero, and B starts at zero: -<G_B, B_t>.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from rsverify.definitions.claims import Setting
 from rsverify.definitions.laws import Frozen, Gaussian, Zero
 from rsverify.errors import InputError
 from rsverify.montecarlo import gram
+from rsverify.montecarlo.channel_rows import CHANNELS, Rows
 from rsverify.montecarlo.gram_numbers import Factors, Seen, needs_off_span, off_span_draws
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
 from rsverify.statistics.streams import stream
@@ -44,8 +45,8 @@ def silence(setting: Setting) -> str | None:
     found = lora_factors(setting.adapter)
     if isinstance(found, str):
         return found
-    if not isinstance(found.law, Gaussian):
-        return f"{found.A} is {found.law.text()}: its Gram matrix is Wishart's only for Gaussian entries"
+    if not isinstance(found.law, Gaussian) and needs_off_span(setting.claim):
+        return f"{found.A} is {found.law.text()}: off the span of the data it is independent of what is in it only for Gaussian entries"
     if not found.trained[0]:
         return f"{found.B} is frozen at zero"
     if setting.optimizer.name not in gram.OPTIMIZERS and setting.claim.steps:
@@ -55,18 +56,22 @@ def silence(setting: Setting) -> str | None:
 
 @dataclass(frozen=True)
 class GramSampler(Sampler):
-    """Exact in law for LoRA with Gaussian A under SGD, momentum, weight decay and clipping, at any rank and width.
+    """Exact in law for LoRA under SGD, momentum, weight decay and clipping, for any number of steps.
 
-    Raises: InputError where `silence` has a reason.
+    For Gaussian A the Gram matrix is Wishart's, and rank costs nothing; for another law it is summed over the rows of A, a block
+    at a time, and only cost grows with rank. Raises: InputError where `silence` has a reason.
     """
 
     task: Task
+
     name = "gram"
 
     def __post_init__(self) -> None:
         reason = silence(self.task.setting)
         if reason is not None:
             raise InputError(f"engine 'gram' cannot speak: {reason}; ask for the dense engine")
+        if not isinstance(self.factors.law, Gaussian):
+            object.__setattr__(self, "name", "gram, A materialised")
 
     @cached_property
     def factors(self) -> Factors:
@@ -91,50 +96,77 @@ class GramSampler(Sampler):
     def entries(self, rank: int) -> int:
         k, (p, n) = len(self.data.R), self.loss.shape
         state = (p + k) * k if self._per_draw else 0
-        return max(1, k * k + (p + k) * n + state * (1 + self.task.setting.claim.steps))
+        materialised = 0 if isinstance(self.factors.law, Gaussian) else rank * (self.rows.drawn + k)
+        return max(1, k * k + (p + k) * n + state * (1 + self.task.setting.claim.steps) + materialised)
+
+    @cached_property
+    def rows(self) -> Rows:
+        return Rows(self.factors.law, self.data.Q)
 
     def sample(self, rank: int, phase: str, draws: int) -> Sample:
         check_draws(draws)
-        k, seed = len(self.data.R), self.task.seed
-        block = self._block
-        chunk = self.task.budget.chunk(self.bytes_per_draw() * self._workers(draws), block, rank=rank)
+        self.task.budget.check_work(self.entries(rank), rank=rank)
+        block, workers, per_draw = self._block(rank), self._workers(rank, draws), self.bytes_per_draw(rank)
+        chunk = self.task.budget.chunk(per_draw * workers, block, rank=rank)
 
         def work(number: int, held: int) -> list[Sample]:
-            chi, normal, off = (stream(seed, "gram", phase, rank, number, what) for what in ("chi", "normal", "off"))
-            found = []
-            while held:
-                n = min(chunk, held)
-                held -= n
-                W = square(wishart_factor(n, k, rank, chi=chi, normal=normal))
-                found.append(self._numbers(rank, W, off))
-            return found
+            return [self._numbers(rank, W, off) for W, off in self._matrices(rank, (phase, rank, number), held, chunk)]
 
-        return joined(rank, over_blocks(work, draws=draws, block=block, workers=self._workers(draws)))
+        return joined(rank, over_blocks(work, draws=draws, block=block, workers=workers))
+
+    def _matrices(self, rank: int, name: tuple[str | int, ...], draws: int, chunk: int) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
+        """The Gram matrices of a block at unit spread, in chunks, and the generator of what lies off the span."""
+        seed, k = self.task.seed, len(self.data.R)
+        chi, normal, off = (stream(seed, "gram", *name, what) for what in ("chi", "normal", "off"))
+        if isinstance(self.factors.law, Gaussian):
+            while draws > 0:
+                yield square(wishart_factor(min(chunk, draws), k, rank, chi=chi, normal=normal)), off
+                draws -= chunk
+            return
+        # The matrices of a block are small and kept together; it is the rows that come in chunks.
+        yield self.rows.gram(rank, draws, stream=lambda block: stream(seed, "gram", *name, "rows", block), chunk=chunk), off
 
     def nested(self, ranks: Sequence[int], phase: str, draws: int) -> list[Sample]:
         check_draws(draws)
-        block = self._block
-        self.task.budget.chunk(self.bytes_per_draw() * block * 4, 1, rank=max(ranks))
+        self.task.budget.check_work(self.entries(max(ranks)), rank=max(ranks))
+        seed, k, law = self.task.seed, len(self.data.R), self.factors.law
+        if not law.independent:
+            raise InputError(f"A is {law.text()}: its first rows at one rank are not those of another; ask for independent draws")
+        block, per_draw = self._block(CHANNELS), self.bytes_per_draw(CHANNELS)
+        if isinstance(law, Gaussian):
+            self.task.budget.chunk(per_draw * block * 4, 1, rank=max(ranks))
+        chunk = self.task.budget.chunk(per_draw, block, rank=max(ranks))
 
         def work(number: int, held: int) -> list[list[Sample]]:
-            tree = NestedWishart(len(self.data.R), held, self.task.seed, "gram", "nested", phase, number)
+            tree = NestedWishart(k, held, seed, "gram", "nested", phase, number)
+
+            def matrix(rank: int) -> np.ndarray:
+                if isinstance(law, Gaussian):
+                    return tree.at(rank)
+                rows = self.rows.gram
+                return rows(rank, held, stream=lambda b: stream(seed, "gram", "nested", phase, number, "rows", b), chunk=chunk, whole=True)
+
             # What a probe sees off the span is drawn afresh at each rank: only sums of squares need it.
-            return [
-                [self._numbers(rank, tree.at(rank), stream(self.task.seed, "gram", "nested", phase, number, "off", rank)) for rank in ranks]
-            ]
+            return [[self._numbers(rank, matrix(rank), stream(seed, "gram", "nested", phase, number, "off", rank)) for rank in ranks]]
 
         parts = over_blocks(work, draws=draws, block=block, workers=1)
         return [joined(rank, [part[i] for part in parts]) for i, rank in enumerate(ranks)]
 
-    def bytes_per_draw(self) -> int:
-        """What one draw holds at most: Wishart matrix and factor, states before and after, gradients, moments, outputs."""
+    def bytes_per_draw(self, rank: int) -> int:
+        """What one draw holds at most: Gram matrix and factor, states before and after, gradients, moments, outputs, rows."""
         k, (p, n) = len(self.data.R), self.loss.shape
         state = 8 * (p + k) * k if self._per_draw else 0
-        return max(8, 8 * (4 * k * k + 3 * (p + k) * n + n * n + state))
+        rows = 0 if isinstance(self.factors.law, Gaussian) else self.rows.bytes_per_draw(rank)
+        return max(8, 8 * (4 * k * k + 3 * (p + k) * n + n * n + state) + rows)
 
     def second_moment(self, rank: int) -> float | None:
         claim = self.task.setting.claim
-        if self._per_draw or claim.quantity not in ("output", "update") or claim.statistic not in ("rms", "frobenius"):
+        if (
+            not isinstance(self.factors.law, Gaussian)
+            or self._per_draw
+            or claim.quantity not in ("output", "update")
+            or claim.statistic not in ("rms", "frobenius")
+        ):
             return None
         # E W C W = r (r + 1) C + r tr(C) I for W of Wishart's law with r degrees and symmetric C.
         state = self._state(rank, claim.steps)
@@ -149,15 +181,18 @@ class GramSampler(Sampler):
     def _per_draw(self) -> bool:
         return bool(self.task.setting.claim.steps) and gram.depends_on_draw(self.loss, self.task.setting.optimizer)
 
-    @property
-    def _block(self) -> int:
+    def _block(self, rank: int) -> int:
         k, (p, n) = len(self.data.R), self.loss.shape
-        return max(1, min(BLOCK_DRAWS, BLOCK_ENTRIES // max(1, k * k + (p + k) * (n + k))))
+        block = min(BLOCK_DRAWS, BLOCK_ENTRIES // max(1, k * k + (p + k) * (n + k)))
+        if not isinstance(self.factors.law, Gaussian):
+            block = min(block, 8 * BLOCK_ENTRIES // (min(rank, CHANNELS) * (self.rows.drawn + k)))
+        return max(1, block)
 
-    def _workers(self, draws: int) -> int:
-        # Threads cost more than a few blocks; and fewer workers rather than a refusal where memory is short.
-        blocks = -(-draws // self._block)
-        return max(1, min(WORKERS, blocks // 8, self.task.budget.bytes // self.bytes_per_draw()))
+    def _workers(self, rank: int, draws: int) -> int:
+        # Threads cost more than a few blocks of matrices; and fewer workers rather than a refusal where memory is short.
+        blocks = -(-draws // self._block(rank))
+        useful = blocks // 8 if isinstance(self.factors.law, Gaussian) else blocks
+        return max(1, min(WORKERS, useful, self.task.budget.bytes // self.bytes_per_draw(rank)))
 
     @cached_property
     def _states(self) -> dict[tuple[int, int], gram.State]:

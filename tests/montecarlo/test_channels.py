@@ -95,7 +95,7 @@ CLAIMS = [
     ("update", "rms"),
     ("update", "projection"),
     ("loss_decrease", "rms"),
-    ("gradient_norm", "frobenius"),
+    ("gradient_norm", "rms"),
     ("gradient:A", "rms"),
     ("input_gradient", "rms"),
     ("input_gradient", "log"),

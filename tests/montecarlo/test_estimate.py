@@ -155,4 +155,6 @@ def test_budget_refusals_name_their_price():
         estimate("lora", "alpha/r", ranks=(4, 8, 16), precision=1e-5, d_in=8, d_out=4)
     assert caught.value.needed > caught.value.allowed
     with pytest.raises(BudgetError, match="bytes"):
-        estimate("lora", "alpha/r", ranks=(4, 2**20), budget=Budget(bytes=10**6))
+        estimate("lora", "alpha/r", ranks=(4, 2**20), budget=Budget(bytes=10**6), engine="dense")
+    with pytest.raises(BudgetError, match="one draw at rank 1099511627776"):
+        estimate("lora", "alpha/r", ranks=(4, 2**40))
