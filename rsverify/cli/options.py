@@ -26,10 +26,10 @@ Steps = Annotated[int, Parameter(name="--steps", help="Optimizer steps taken; 0 
 Regime = Annotated[str, Parameter(name="--regime", help="rank (r to infinity) or width (width first).")]
 
 
-def refuse_unwritable(path: Path | None) -> None:
+def refuse_unwritable(path: Path | None, name: str = "json") -> None:
     """Refuse a result file whose folder is not there, before any computation."""
     if path is not None and not path.resolve().parent.is_dir():
-        raise InputError(f"json={str(path)!r} cannot be written: its folder does not exist")
+        raise InputError(f"{name}={str(path)!r} cannot be written: its folder does not exist")
 
 
 def write_json(data: Any, path: Path | None) -> None:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ from rsverify.expressions import Expression
 
 
 def _formula(value: float | int | str | Expression) -> Expression:
-    return value if isinstance(value, Expression) else Expression(str(value))
+    return value if isinstance(value, Expression) else _parsed(str(value))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Expression:
+    return Expression(text)
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,19 @@ class Magnitude:
     spread: float
     draws: int
     bias: float = 0.0
+    signed: bool = False
 
     def point(self, level: float) -> Point:
-        """The value with its Student interval; both ends share the sign unless zero is not excluded."""
-        half = student_quantile(level, self.draws - 1) * self.log_error
+        """The value with its Student interval."""
+        return self.point_within(student_quantile(level, self.draws - 1) * self.log_error)
+
+    def point_within(self, half: float) -> Point:
+        """The value with the interval of a half-width in log |value|; its ends share the value's sign unless zero is not excluded."""
         if not math.isfinite(half):
-            return Point(self.rank, self.value, -math.inf, math.inf)
+            return Point(self.rank, self.value, -math.inf if self.signed else 0.0, math.inf)
         if half >= 1:  # the delta method needs small relative errors; beyond, only the mean's own interval is honest
-            return Point(self.rank, self.value, self.value - half * abs(self.value), self.value + half * abs(self.value))
+            reach = half * abs(self.value)
+            return Point(self.rank, self.value, self.value - reach if self.signed else max(0.0, self.value - reach), self.value + reach)
         ends = sorted((self.value * math.exp(-half), self.value * math.exp(half)))
         return Point(self.rank, self.value, ends[0], ends[1])
 
@@ -52,7 +57,7 @@ def magnitude(rank: int, values: np.ndarray, statistic: str) -> Magnitude:
     power = POWERS[statistic]
     value = math.sqrt(mean) if power == 0.5 else mean
     spread = power * deviation / abs(mean) if mean else math.inf
-    return Magnitude(rank, value, spread / math.sqrt(n), spread, n, -(spread**2) / (2 * power * n))
+    return Magnitude(rank, value, spread / math.sqrt(n), spread, n, -(spread**2) / (2 * power * n), power == 1.0)
 
 
 def influences(values: np.ndarray, statistic: str) -> np.ndarray:

@@ -38,12 +38,17 @@ class Pilot:
 class Aim:
     """What the draws are for.
 
-    Args: target is the half-width wanted of the exponent's statistical part; insist says that less must be refused; points says
-        that every point is to be known to 2 % as well; known that a finite-rank law is taken out of the fit.
+    Args:
+        target: half-width wanted of the exponent's statistical part; `asked` is that of the whole, as the user put it.
+        insist: less must be refused.
+        points: every point is to be known to 2 % as well.
+        known: a finite-rank law is taken out of the fit.
+        width: the largest size that r must outgrow before its power shows.
     """
 
     level: float
     target: float
+    asked: float
     insist: bool
     points: bool
     known: bool = False
@@ -78,7 +83,7 @@ def plan(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budge
         if excess and aim.insist:
             unit, needed, allowed = excess
             raise BudgetError(
-                f"an exponent to +-{aim.target:.3g} at level {aim.level:.10g} takes about {needed:.3g} {unit}; {allowed:.3g} are allowed. "
+                f"an exponent to +-{aim.asked:.3g} at level {aim.level:.10g} takes about {needed:.3g} {unit}; {allowed:.3g} are allowed. "
                 f"Raise Budget({unit}=...) or ask for less precision",
                 needed=needed, allowed=allowed, unit=unit,
             )  # fmt: skip

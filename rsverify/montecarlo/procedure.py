@@ -24,6 +24,8 @@ from rsverify.statistics.intervals import normal_quantile, student_quantile
 PILOT_ENTRIES = 2**18  # a pilot of the smallest ranks sees enough draws to know its own spread
 PILOT_DRAWS = 512
 PRECISE_DRAWS = 64  # without points to design, a pilot need only know spreads within some 10 %
+SELF_CHECK = 1e-6
+"""Rate at which a right finite-rank law is left in for nothing; the interval then only gets wider."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -56,6 +58,7 @@ class _Work:
     report: Progress
     notes: list[str] = field(default_factory=list)
     spent: int = 0
+    law: float | None = None
 
     def draw(self, rank: int, phase: str, draws: int) -> Sample:
         found = self.sampler.sample(rank, phase, draws)
@@ -63,6 +66,10 @@ class _Work:
         if found.diverged is not None:
             raise Diverged(rank, found.diverged, lr=self.sampler.task.lr)
         return found
+
+    def take_out(self, known: KnownCurve) -> None:
+        self.law = known.exponent
+        self.notes.append(f"finite-rank law of the {known.source} taken out: nothing is extrapolated")
 
     def record(
         self, curve: tuple[Point, ...], fit: Fit | None = None, half: float = math.nan, *, zero: bool = False, looks: int | None = None
@@ -74,6 +81,8 @@ class _Work:
             whole = half + fit.systematic
             exponent, interval, systematic = fit.exponent, (fit.exponent - whole, fit.exponent + whole), fit.systematic
             design["half_width"] = half
+            if self.law is not None:
+                design["law_exponent"] = self.law
             if whole < q.margin:
                 design["false_pass"] = false_pass_rate(q.level, half=half, margin=q.margin - fit.systematic, off=2 * q.margin)
         return Estimate(
@@ -102,9 +111,11 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
     law = isotropic(setting, question.samples) if sampler.name == "gram" else None
     # Where one draw's spread is known, neither weights nor design depend on the pilot's noise.
     spread = spreads(pilots, statistic) if law is None else np.asarray([law.spread(rank) for rank in ranks])
+    # What is extrapolated has a systematic error too: half of a precision is left to it.
+    share = 0.5 if question.precision and known is None else 1.0
     aim = Aim(
-        level=question.level, target=question.target if known or not question.precision else question.target / 2,
-        insist=question.precision is not None, points=question.precision is None, known=known is not None, width=question.width,
+        level=question.level, target=share * question.target, asked=question.target, insist=question.precision is not None,
+        points=question.precision is None, known=known is not None, width=question.width,
     )  # fmt: skip
     if question.sequential:
         return _sequential(work, pilots, spread, aim, known)
@@ -119,11 +130,11 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
         return work.record(curve)
     weights = spread / np.sqrt([m.draws for m in points]) if law is None else np.asarray([law.error(m.rank, m.draws) for m in points])
     fit = fit_exponent(points, width=question.width, known=known, weights=weights)
-    if known is not None and _misfit(fit, found, question.level):
+    if known is not None and _misfit(fit, found):
         work.notes.append(f"the finite-rank law of the {known.source} is not that of the draws: it was left in, and the limit extrapolated")
         fit = fit_exponent(points, width=question.width, weights=weights)
     elif known is not None:
-        work.notes.append(f"finite-rank law of the {known.source} taken out: nothing is extrapolated")
+        work.take_out(known)
     half = fit.half_width(question.level)
     _remark(work, fit, half)
     return work.record(curve, fit, half)
@@ -151,7 +162,7 @@ def _sample(work: _Work, pilots: list[Pilot], draws: list[int]) -> list[tuple[Ma
         work.report(f"{n} draws, rank {pilot.rank}", index, len(pilots))
         # A pilot that is enough is the sample. Otherwise fresh draws: keeping the pilot's would tie n to the mean.
         values = pilot.values if n <= len(pilot.values) else work.draw(pilot.rank, "sample", n).values
-        found.append((magnitude(pilot.rank, values, statistic), draws_for_tail(values, work.question.level)))
+        found.append((magnitude(pilot.rank, values, statistic), draws_for_tail(values, 1 - SELF_CHECK)))
     work.report("fit", len(pilots), len(pilots))
     return found
 
@@ -180,9 +191,9 @@ def known_curve(question: Question, sampler: Sampler) -> KnownCurve | None:
     return KnownCurve(tuple(v for v in values if v is not None), exponent, "engine")
 
 
-def _misfit(fit: Fit, found: list[tuple[Magnitude, int]], level: float) -> bool:
+def _misfit(fit: Fit, found: list[tuple[Magnitude, int]]) -> bool:
     """Whether a point lies outside its interval about the curve taken out; points too few for their skew do not testify."""
-    each = 1 - (1 - level) / len(found)
+    each = 1 - SELF_CHECK / len(found)
     return any(
         abs(left) > student_quantile(each, m.draws - 1) * m.log_error
         for left, (m, needed) in zip(fit.residuals, found, strict=True)
@@ -210,5 +221,7 @@ def _sequential(work: _Work, pilots: list[Pilot], spread: np.ndarray, aim: Aim, 
     end = run_sequence(inquiry, pilots, spread, aim, work.draw, sampler.task.budget, work.report)
     work.notes += end.notes
     if not math.isfinite(end.half):
-        return work.record(end.curve)
+        return work.record(end.curve, looks=end.looks)
+    if known is not None and end.fit.residuals:
+        work.take_out(known)
     return work.record(end.curve, end.fit, end.half, looks=end.looks)

@@ -23,6 +23,8 @@ from rsverify.statistics.stopping import Boundary
 
 ROUNDS = 100
 """Rounds that the design spreads its draws over: many enough for the boundary's Student part to cost a few percent."""
+FIRST = 8
+"""Rounds before the first look: with fewer the boundary is infinite at any level of use."""
 LONGEST = 64
 """A run is given up after so many times the rounds of its design; the price of going on is then told."""
 
@@ -71,18 +73,18 @@ def run_sequence(
     weights = spread / np.sqrt(each)
     most = _affordable(each, pilots, budget)
     rounds: list[list[np.ndarray]] = [[] for _ in inquiry.ranks]
-    look = None
-    for taken in range(1, most + 1):
+    taken, look = 0, None
+    while taken < most and (look is None or look.half > inquiry.room(look.fit)):
+        # Student's part is infinite before a few rounds; a look costs a fit, so later ones are spaced by a twentieth.
+        more = min(most - taken, FIRST if not taken else max(1, taken // 20))
         for held, rank, n in zip(rounds, inquiry.ranks, each, strict=True):
-            held.append(draw(rank, f"round {taken}", n).values)
+            held.append(draw(rank, f"rounds from {taken}", n * more).values.reshape(more, n))
+        taken += more
         report(f"round {taken}, at most {most}", taken, most)
-        # Student's part is infinite before a few rounds; a look costs a fit, so they are spaced by a twentieth.
-        if taken >= 8 and (taken % max(1, taken // 20) == 0 or taken == most):
-            look = _look(inquiry, rounds, weights, boundary)
-            if look.half <= inquiry.room(look.fit):
-                return replace(look, notes=notes)
-    if look is None:
         look = _look(inquiry, rounds, weights, boundary)
+    assert look is not None
+    if look.half <= inquiry.room(look.fit):
+        return replace(look, notes=notes)
     return replace(look, notes=(*notes, _price(inquiry, look, boundary, sum(each))))
 
 
@@ -93,33 +95,25 @@ def _affordable(each: Sequence[int], pilots: Sequence[Pilot], budget: Budget) ->
         "seconds": (sum(n * p.seconds for n, p in zip(each, pilots, strict=True)), budget.seconds),
     }
     bounds = [int(allowed / one) for one, allowed in cost.values() if allowed is not None and one > 0]
-    return max(8, min([ROUNDS * LONGEST, *bounds]))
+    return max(FIRST, min([ROUNDS * LONGEST, *bounds]))
 
 
 def _look(inquiry: Inquiry, rounds: list[list[np.ndarray]], weights: np.ndarray, boundary: Boundary) -> Ended:
-    taken = len(rounds[0])
-    values = [np.concatenate(held) for held in rounds]
-    points = [magnitude(rank, v, inquiry.statistic) for rank, v in zip(inquiry.ranks, values, strict=True)]
+    values = [np.concatenate(held) for held in rounds]  # (rounds, draws of a round) at each rank
+    taken = len(values[0])
+    points = [magnitude(rank, v.ravel(), inquiry.statistic) for rank, v in zip(inquiry.ranks, values, strict=True)]
     # (rounds, ranks): how much each round moves each logarithm.
-    moves = np.stack([influences(v, inquiry.statistic).reshape(taken, -1).mean(axis=1) for v in values], axis=1)
-    halves = [boundary.half_width(taken, float(column.std(ddof=1))) if taken > 1 else math.inf for column in moves.T]
+    moves = np.stack([influences(v.ravel(), inquiry.statistic).reshape(v.shape).mean(axis=1) for v in values], axis=1)
+    halves = [boundary.half_width(taken, float(column.std(ddof=1))) for column in moves.T]
     known = inquiry.known
     fit = fit_exponent(points, width=inquiry.width, known=known, weights=weights)
     if known is not None and any(abs(left) > half for left, half in zip(fit.residuals, halves, strict=True)):
         fit = fit_exponent(points, width=inquiry.width, weights=weights)
     c = np.zeros(len(points))
     c[[inquiry.ranks.index(rank) for rank in fit.used]] = fit.coefficients
-    half = boundary.half_width(taken, float((moves @ c).std(ddof=1))) if taken > 1 else math.inf
-    curve = tuple(_point(m.rank, m.value, h) for m, h in zip(points, halves, strict=True))
+    half = boundary.half_width(taken, float((moves @ c).std(ddof=1)))
+    curve = tuple(m.point_within(h) for m, h in zip(points, halves, strict=True))
     return Ended(fit, half, curve, taken, ())
-
-
-def _point(rank: int, value: float, half: float) -> Point:
-    if not half < 1:
-        reach = half * abs(value) if math.isfinite(half) else math.inf
-        return Point(rank, value, value - reach, value + reach)
-    ends = sorted((value * math.exp(-half), value * math.exp(half)))
-    return Point(rank, value, ends[0], ends[1])
 
 
 def _price(inquiry: Inquiry, look: Ended, boundary: Boundary, per_round: int) -> str:

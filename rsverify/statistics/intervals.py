@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsverify.errors import InputError
-from rsverify.statistics.special import normal_upper, student_upper
+from rsverify.statistics.special import incomplete_beta, normal_upper, student_upper
 
 Interval = tuple[float, float]
 
@@ -57,6 +57,26 @@ def log_mean_interval(values: np.ndarray, level: float) -> tuple[float, Interval
         raise InputError(f"mean={mean}: its logarithm does not exist; the quantity vanishes or changes sign")
     centre, half = math.log(mean), (hi - mean) / mean
     return centre, (centre - half, centre + half)
+
+
+def share_interval(hits: int, trials: int, level: float) -> Interval:
+    """Clopper and Pearson's interval of a rate: it covers at least as often as it says, for every rate.
+
+    Source: Clopper and Pearson 1934, Biometrika 26: not seen; the ends solve the two binomial tails, tested against scipy.
+    """
+    if not (0 <= hits <= trials and trials > 0) or not 0 < level < 1:
+        raise InputError(f"hits={hits}, trials={trials}, level={level}; expected 0 <= hits <= trials, at least one trial, 0 < level < 1")
+    tail = (1 - level) / 2
+
+    def solve(a: float, b: float, share: float) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if incomplete_beta(a, b, middle) < share else (low, middle)
+        return (low + high) / 2
+
+    lower = 0.0 if hits == 0 else solve(hits, trials - hits + 1, tail)
+    return lower, 1.0 if hits == trials else solve(hits + 1, trials - hits, 1 - tail)
 
 
 def slope_weights(log_ranks: Sequence[float], weights: Sequence[float] | None = None) -> np.ndarray:
