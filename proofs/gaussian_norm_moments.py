@@ -84,7 +84,8 @@ lemma = Lemma(
             Identity(r * q * rest + n * rest * (2 * q), (r + 2 * n) * q * rest),
         ),
         Step(
-            "The mean norm itself, in units of sqrt(variance) |x|, is sqrt(2) gamma((r + 1)/2) / gamma(r/2): it lies above sqrt(r - 1/2).",
+            "The mean norm itself, in units of sqrt(variance) |x|, is sqrt(2) gamma((r + 1)/2) / gamma(r/2) (a chi variable's,"
+            " classical): above sqrt(r - 1/2).",
             BallBound(sp.sqrt(r - half), mean_norm, r, 4096, (("coefficient", (sp.sqrt(r - third), mean_norm)),)),
         ),
         Step(

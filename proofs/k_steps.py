@@ -2,13 +2,14 @@
 
 import sympy as sp
 
-from rsverify.proving import Inequality, Lemma, Limit, MatrixIdentity, Step, eye, matrix, run_alone, symmetric, vector, zeros
+from rsverify.proving import Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, eye, matrix, run_alone, symmetric, vector, zeros
 
 r, gamma, lr, momentum, variance, g2, low, high, size, constant, v_norm2 = sp.symbols(
     "r gamma lr momentum variance g2 low high size constant v_norm2", positive=True
 )
-first = sp.Symbol("error", real=True)
-x, probe, v = vector("x", "i"), vector("x*", "i"), vector("v", "o")
+fourth, q_norm2, z_norm2, power_sum = sp.symbols("fourth q_norm2 z_norm2 S22", positive=True)
+first, dot = sp.symbols("error dot", real=True)
+x, probe, v, late = vector("x", "i"), vector("x*", "i"), vector("v", "o"), vector("v*", "o")
 G, R, T, S = matrix("G", "o", "i"), matrix("R", "o", "i"), matrix("T", "i", "i"), symmetric("S", "i")
 F, U, V = matrix("F", "o", "i"), matrix("U", "o", "i"), matrix("V", "i", "i")
 I = eye("i")
@@ -19,6 +20,11 @@ P, N = gamma * F + gamma**3 * U, gamma**2 * V
 F_next, U_next = momentum * F + v @ x.T, momentum * U + v @ x.T @ T.T
 V_next = momentum * V - lr * (G.T @ v @ x.T) + gamma**2 * (R.T @ v @ x.T)
 
+# E ((gamma q)'S z)^2 for a row gamma q of Q: the formula of channel-moments with its x norm, dot and S22 scaled by powers of gamma.
+square_q = r**2 * variance**2 * (gamma * dot) ** 2 + r * (
+    variance**2 * (gamma**2 * q_norm2 * z_norm2 + (gamma * dot) ** 2) + (fourth - 3 * variance**2) * gamma**2 * power_sum
+)
+
 lemma = Lemma(
     name="k-steps",
     statement=(
@@ -27,12 +33,12 @@ lemma = Lemma(
         " momentum); it is of order one exactly when gamma^2 r is."
     ),
     assumptions=(
-        "signals v_j and samples x_j of the k steps are given: free of A_0 and of r; G x* is not zero; k and lr are fixed",
+        "signals v_j and samples x_j of the k steps are given: free of A_0 and of r; G x* and G'v* are not zero; k and lr are fixed",
         "E S = r variance I for S = A_0'A_0 (gram-moments)",
         "gamma tends to zero as r grows (the source assumes it too); R and T are sums of products of v, x, lr and gamma^2, bounded for"
         " gamma <= 1",
     ),
-    uses=("sgd-keeps-the-form", "gram-moments", "theta-of-gamma"),
+    uses=("sgd-keeps-the-form", "channel-moments", "gram-moments", "theta-of-gamma"),
     source=("Kalajdzievski 2023, arXiv 2312.03732, proof of Theorem 3.2 (not seen; a follow-up's copy of equations (4)-(9) was)"),
     steps=(
         Step(
@@ -57,6 +63,23 @@ lemma = Lemma(
                 (gamma * (Q @ S @ M @ probe)).where("S", (r * variance) * I),
                 (gamma**2 * r * variance)
                 * (-lr * (G @ probe) + gamma**2 * (R @ probe - lr * (G @ T @ probe)) + gamma**4 * (R @ T @ probe)),
+            ),
+        ),
+        Step(
+            "So is the gradient to the input, gamma M'S Q'v*, for any signal v* at the output.",
+            MatrixIdentity(
+                (gamma * (M.T @ S @ Q.T @ late)).where("S", (r * variance) * I),
+                (gamma**2 * r * variance)
+                * (-lr * (G.T @ late) + gamma**2 * (R.T @ late - lr * (T.T @ G.T @ late)) + gamma**4 * (T.T @ R.T @ late)),
+            ),
+        ),
+        Step(
+            "The mean square of an output entry is channel-moments with gamma q, a row of Q, for x and z = M x* for x*: over (gamma^2 r)^2"
+            " it is the square of the mean and a rest smaller by r.",
+            Identity(
+                gamma**2 * square_q / (gamma**2 * r) ** 2,
+                variance**2 * dot**2 + (variance**2 * (q_norm2 * z_norm2 + dot**2) + (fourth - 3 * variance**2) * power_sum) / r,
+                "gamma^2 E ((gamma q)'S z)^2 / (gamma^2 r)^2",
             ),
         ),
         Step(
@@ -94,7 +117,6 @@ lemma = Lemma(
     remarks=(
         "In training the signals depend on A_0 through the output; to leading order in 1/sqrt(r) they do not: full-finetuning-limit.",
         "At a learning rate that grows with r the corrections do not vanish, and the mean is not linear in lr.",
-        "The k-step variance follows in the same way from S's second moments, and is smaller by r than the square of the mean.",
     ),
 )
 

@@ -12,7 +12,8 @@ lemma = Lemma(
     statement=(
         "Under SGD, from B_0 = 0 and A_0 with centred independent entries of a variance free of r, the output and the gradient to the"
         " input are"
-        " of order one in r at every step if and only if gamma is Theta(1/sqrt r); else learning is unstable or collapses at large r."
+        " of order one in r at every step, in mean and mean square over A_0, if and only if gamma is Theta(1/sqrt r); else learning is"
+        " unstable or collapses at large r."
     ),
     assumptions=(
         "the assumptions of forward-clause, backward-clause and k-steps: given signals, probes not orthogonal to what was trained on,"

@@ -33,8 +33,8 @@ lemma = Lemma(
         " alpha/sqrt(r) grows as sqrt(r) unless lr falls as r^(-1/2)."
     ),
     assumptions=(
-        "LoRA with B_0 = 0 and A_0 of independent centred normal entries (steps 4-8), or any law with a fourth moment for the order"
-        " (steps 13-14)",
+        "LoRA with B_0 = 0 and A_0 of independent centred normal entries (the constant, steps 4 to 7); for the order, any"
+        " law with a fourth moment (steps 14 to 16)",
         "one sample x with signal v without zeros; epsilon 0 where not said",
     ),
     uses=("channel-moments",),
@@ -156,8 +156,19 @@ lemma = Lemma(
             ),
         ),
         Step(
-            "... so with a^2 = E u^4 / E u^2, E|u| >= E u^2 / a; and |u| <= (a + u^2/a)/2 for every a: E|u| has the order of"
-            " sqrt(variance) |x|.",
+            "... and |u| <= (a + u^2/a)/2, so E|u| <= sqrt(E u^2) at a^2 = E u^2 ...",
+            Inequality(
+                sp.Abs(u) <= (scale + u**2 / scale) / 2,
+                (),
+                (
+                    ("coefficient", sp.Abs(u) <= (scale + u**2 / scale) / 3),
+                    ("sign", sp.Abs(u) <= (scale - u**2 / scale) / 2),
+                    ("exponent", sp.Abs(u) <= (scale + u**4 / scale) / 2),
+                ),
+            ),
+        ),
+        Step(
+            "... and with a^2 = E u^4 / E u^2 in step 14, E|u| >= E u^2 / a: E|u| has the order of sqrt(variance) |x|.",
             Identity(
                 3 * variance * x_norm2 / (2 * scale) - (scale**2 * variance * x_norm2) / (2 * scale**3),
                 variance * x_norm2 / scale,
