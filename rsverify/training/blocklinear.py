@@ -66,21 +66,19 @@ class _BlockLinear(torch.autograd.Function):
             torch.mm(rows, weight.t(), out=out) if bias is None else torch.addmm(bias, rows, weight.t(), out=out)
         kept: list[Tensor] = []
         for part, way in plan:
-            group = part.group
-            A = group.places[name, group.down].of(group.acting)[part.rows]
-            B = group.places[name, group.up].of(group.acting)[part.rows]
-            gamma = group.gamma[part.rows].to(A.dtype)
+            at = part.group.views(name, part.rows)
             mine, out = X[part.lo : part.hi], Y[part.lo : part.hi]
             if way == "adapter":
-                h = torch.bmm(mine, A.mT).mul_(gamma)
-                out.baddbmm_(h, B.mT)
+                h = torch.bmm(mine, at.A.mT).mul_(at.gamma)
+                out.baddbmm_(h, at.B.mT)
                 if run.probe:
-                    _add(run, part, (torch.bmm(h.mT, h) * torch.bmm(B.mT, B)).sum((1, 2)), n * d_out)
+                    _add(run, part, _gram_square(h, at.B), n * d_out)
                 kept.append(h)
             else:
-                D = torch.bmm(gamma * B, A)
+                B = at.gamma * at.B
+                D = torch.bmm(B, at.A)
                 if run.probe:
-                    _add(run, part, _merged_square(run, part, x, mine, D, A, gamma * B), n * d_out)
+                    _add(run, part, _merged_square(run, part, x, mine, D, at.A, B), n * d_out)
                 D += weight
                 torch.bmm(mine, D.mT, out=out)
                 if bias is not None:
@@ -107,28 +105,25 @@ class _BlockLinear(torch.autograd.Function):
             for lo, hi in _base_rows(run.copies, ctx.plan):
                 torch.mm(V[lo:hi].view(-1, d_out), weight, out=back[lo:hi].view(-1, d_in))
         for (part, way), saved in zip(ctx.plan, kept, strict=True):
-            group = part.group
-            A = group.places[name, group.down].of(group.acting)[part.rows]
-            B = group.places[name, group.up].of(group.acting)[part.rows]
-            gamma = group.gamma[part.rows].to(A.dtype)
+            group, at = part.group, part.group.views(name, part.rows)
             mine, signal = X[part.lo : part.hi], V[part.lo : part.hi]
             if way == "adapter":
                 if group.trains[group.up]:
-                    _write(run, part, name, group.up, torch.bmm(signal.mT, saved))
+                    _write(run, part, name, at.grad_B, torch.bmm(signal.mT, saved))
                 if back is not None or group.trains[group.down]:
-                    u = torch.bmm(signal, B).mul_(gamma)
+                    u = torch.bmm(signal, at.B).mul_(at.gamma)
                     if back is not None:
-                        back[part.lo : part.hi].baddbmm_(u, A)
+                        back[part.lo : part.hi].baddbmm_(u, at.A)
                     if group.trains[group.down]:
-                        _write(run, part, name, group.down, torch.bmm(u.mT, mine))
+                        _write(run, part, name, at.grad_A, torch.bmm(u.mT, mine))
             else:
                 if back is not None:
                     torch.bmm(signal, saved, out=back[part.lo : part.hi])
-                G = torch.bmm(signal.mT, mine).mul_(gamma)
+                G = torch.bmm(signal.mT, mine).mul_(at.gamma)
                 if group.trains[group.up]:
-                    _write(run, part, name, group.up, torch.bmm(G, A.mT))
+                    _write(run, part, name, at.grad_B, torch.bmm(G, at.A.mT))
                 if group.trains[group.down]:
-                    _write(run, part, name, group.down, torch.bmm(B.mT, G))
+                    _write(run, part, name, at.grad_A, torch.bmm(at.B.mT, G))
         return None if back is None else back.view(ctx.shape), None, None, None, None
 
 
@@ -165,22 +160,25 @@ def _merged_square(run: Pass, part: Part, x: Tensor, X: Tensor, D: Tensor, A: Te
     """|D X'|^2 per configuration, D = B A (gamma inside B), by the cheaper of two Gram routes."""
     (n, d_in), (d_out, r) = X.shape[1:], B.shape[1:]
     if rank_probe_cost(n=n, d_in=d_in, d_out=d_out, r=r, have_h=False) < weight_probe_cost(n=n, d_in=d_in, d_out=d_out):
-        h = torch.bmm(X, A.mT)
-        return (torch.bmm(h.mT, h) * torch.bmm(B.mT, B)).sum((1, 2))
+        return _gram_square(torch.bmm(X, A.mT), B)
     key = (x.data_ptr(), x._version, x.shape, part.lo)  # linears that read one input (q, k, v) share its Gram matrix
     if key not in run.grams:
         run.grams[key] = (x, torch.bmm(X.mT, X))  # holding x keeps its address from being given to another
     return (torch.bmm(D, run.grams[key][1]) * D).sum((1, 2))
 
 
-def _write(run: Pass, part: Part, name: str, factor: str, value: Tensor) -> None:
+def _gram_square(h: Tensor, B: Tensor) -> Tensor:
+    """|h B'|^2 per configuration from two r x r Gram matrices. Shapes: h (configurations, n, r), B (configurations, d_out, r)."""
+    return (torch.bmm(h.mT, h) * torch.bmm(B.mT, B)).sum((1, 2))
+
+
+def _write(run: Pass, part: Part, name: str, into: Tensor, value: Tensor) -> None:
     """A factor's gradient into the flat buffer; added where the linear was used more than once in this pass."""
-    place = part.group.places[name, factor].of(part.group.g)[part.rows]
-    key = (part.lo, f"{name}/{factor}")
+    key = (id(into), name)
     if key in run.written:
-        place += value
+        into += value
     else:
-        place.copy_(value)
+        into.copy_(value)
         run.written.add(key)
 
 
@@ -188,13 +186,14 @@ class Switch:
     """What the patched linears of a model do now: `run` for a pass of many configurations, None = the bare model.
 
     `scale` multiplies the output of every target copy by copy; only the test of whether a model can be folded uses it.
-    `called` gathers the targets that the model's forward has really used.
+    `called` gathers the targets that the model's forward has really used, `rows` the most rows that one of them saw bare.
     """
 
     def __init__(self) -> None:
         self.run: Pass | None = None
         self.scale: Tensor | None = None
         self.called: set[str] = set()
+        self.rows = 0
 
 
 @contextmanager
@@ -210,6 +209,7 @@ def patched(model: nn.Module, targets: tuple[str, ...]) -> Iterator[Switch]:
             if switch.run is not None:
                 return _BlockLinear.apply(x, switch.run.anchor, linear, name, switch.run)  # type: ignore[return-value]
             y = bare(x)
+            switch.rows = max(switch.rows, y.numel() // y.shape[-1])
             if switch.scale is not None:
                 copies = switch.scale.shape[0]
                 y = (y.reshape(copies, -1) * switch.scale[:, None].to(y.dtype)).view(y.shape)

@@ -14,14 +14,19 @@ from rsverify.training.task import Batch, Task, fold
 
 @dataclass(frozen=True)
 class Folding:
-    """How many configurations go through the model at once; `bytes_each` is what one of them saves for its backward pass."""
+    """What one configuration saves for its backward pass (`bytes_each`), the rows that a target sees of it (`tokens`), and notes."""
 
-    copies: int
+    together: bool
     bytes_each: int
+    tokens: int
     notes: tuple[str, ...] = ()
 
+    def copies(self, memory: int) -> int:
+        """How many configurations go through the model at once, their saved activations within the memory."""
+        return max(1, memory // self.bytes_each) if self.together else 1
 
-def prepare(task: Task, switch: Switch, *, memory: int, data: int = 0) -> Folding:
+
+def prepare(task: Task, switch: Switch, *, data: int = 0) -> Folding:
     """Run the bare model on one batch, then on two copies whose targets' outputs differ: each must show its own loss.
 
     Raises: InputError where the losses have not the expected shape, the loss of the bare model is not finite, or a target is
@@ -40,7 +45,7 @@ def prepare(task: Task, switch: Switch, *, memory: int, data: int = 0) -> Foldin
     switch.scale = torch.ones(1, device=device).requires_grad_()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         alone = _losses(task, batch, 1)
-    switch.scale = None
+    switch.scale, rows = None, switch.rows
     if not bool(alone.isfinite().all()):
         raise InputError(
             f"the loss of the bare model is {float(alone[0].detach())}: nothing can be trained from there; look at the data and dtype"
@@ -53,10 +58,10 @@ def prepare(task: Task, switch: Switch, *, memory: int, data: int = 0) -> Foldin
         )
     each = max(sum(saved.values()), 1)
     if not task.foldable:
-        return Folding(1, each, ("the loss is made inside the model: configurations run one after another",))
+        return Folding(False, each, rows, ("the loss is made inside the model: configurations run one after another",))
     if not _keeps_copies_apart(task, switch, batch, alone.detach()):
-        return Folding(1, each, ("the model mixes the rows of its batch: configurations run one after another",))
-    return Folding(max(1, memory // each), each)
+        return Folding(False, each, rows, ("the model mixes the rows of its batch: configurations run one after another",))
+    return Folding(True, each, rows)
 
 
 def _keeps_copies_apart(task: Task, switch: Switch, batch: Batch, alone: Tensor) -> bool:

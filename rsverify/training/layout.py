@@ -41,11 +41,22 @@ class Place:
         return buffer[:, self.start : self.stop].unflatten(1, self.shape)
 
 
+@dataclass(frozen=True)
+class Views:
+    """Shapes: A, grad_A (configurations, r, d_in); B, grad_B (configurations, d_out, r); gamma (configurations, 1, 1)."""
+
+    A: Tensor
+    B: Tensor
+    grad_A: Tensor
+    grad_B: Tensor
+    gamma: Tensor
+
+
 @dataclass
 class Group:
     """Configurations of one rank, one set of targets and one kind of adapter: `lo` is the place of the first in the stack.
 
-    `lr` holds the learning rate of each factor by its name: LoRA+ raises that of a factor that starts at zero.
+    `lr` (and `lrs`, as numbers) holds the learning rate of each factor by its name: LoRA+ raises that of a factor that starts at zero.
 
     Shapes: w (factors) and g (their gradients) (configurations, columns), all downs before all ups; gamma (configurations, 1, 1);
     lr (configurations, 1).
@@ -61,9 +72,20 @@ class Group:
     g: Tensor
     gamma: Tensor
     lr: dict[str, Tensor]
+    lrs: dict[str, list[float]]
     trains: dict[str, bool]
     acting: Tensor
     runs: list[tuple[slice, Optimizer]] = field(default_factory=list)
+    _views: dict[tuple[str, int, int], Views] = field(default_factory=dict)
+
+    def views(self, layer: str, rows: slice) -> Views:
+        """The two factors of a linear and their gradients for some rows: made once, as the buffers never move."""
+        key = (layer, rows.start, rows.stop)
+        if key not in self._views:
+            down, up = self.places[layer, self.down], self.places[layer, self.up]
+            found = [place.of(buffer)[rows] for buffer in (self.acting, self.g) for place in (down, up)]
+            self._views[key] = Views(*found, self.gamma[rows].to(self.acting.dtype))
+        return self._views[key]
 
     @property
     def rank(self) -> int:
@@ -173,6 +195,7 @@ def _group(
         lo, tuple(members), up, down, places, column, w, torch.zeros((len(members), column), **where),
         torch.tensor([c.gamma for c in members], **where).view(-1, 1, 1),
         {name: torch.tensor([_lr(c, name) for c in members], **where).view(-1, 1) for name in pair},
+        {name: [_lr(c, name) for c in members] for name in pair},
         {name: first.adapter.laws[name].trainable for name in pair},
         w if weight.dtype == dtype else torch.zeros(w.shape, device=weight.device, dtype=weight.dtype),
     )  # fmt: skip

@@ -169,7 +169,7 @@ def _read_first(groups: Sequence[Group], data: int, name: str, X: Tensor, V: Ten
         if not rows:
             continue
         at: slice | list[int] = slice(None) if len(rows) == group.size else rows
-        A, gamma = group.places[name, group.down].of(group.acting)[at], group.gamma[at]
+        A, gamma = group.places[name, group.down].of(group.acting)[at], group.gamma[at].to(X.dtype)
         count = A.shape[0]
         if G is not None:
             found = torch.bmm(G.expand(count, d_out, d_in), A.mT)

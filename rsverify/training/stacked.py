@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from torch import Tensor
 
 from rsverify.errors import InputError
 from rsverify.training.attach import find_targets, linear_at
-from rsverify.training.blocklinear import patched
+from rsverify.training.blocklinear import Switch, patched
 from rsverify.training.configuration import Configuration
 from rsverify.training.folding import prepare
 from rsverify.training.layout import order, silent_on
 from rsverify.training.stack import Stack
 from rsverify.training.stepping import silent_on_step
 from rsverify.training.task import Batch, Task
+from rsverify.training.workers import cost, run_in_workers, shared_zeros, shares, worker_count
 
 MEMORY = 256 << 20
 """Bytes of saved activations of one chunk of configurations, where the caller names no other bound."""
@@ -118,6 +120,7 @@ def train_stacked(
     steps: int = 10,
     probe: bool = True,
     memory: int = MEMORY,
+    workers: int | None = None,
     dtype: torch.dtype | None = None,
     share_first: bool = True,
     report: Report | None = None,
@@ -135,6 +138,8 @@ def train_stacked(
         task: model, batches and losses (see `fine_tuning_task`, `module_task`, `interop.transformers.task_from_pretrained`).
         configurations: see `Configuration` and `grid`; ranks, rules, optimizers, inits, seeds and targets may all differ.
         probe: also read the rms of what the adapters add. memory: bound in bytes on the saved activations of a chunk.
+        workers: processes to fork on a CPU, each training its share on one thread; None = as many as torch has threads, where the
+            activations of a configuration are small against the memory.
         dtype: of factors, gradients and optimizer states; by default the base's own, and float32 over a bfloat16 base.
         share_first: let one pass of the bare model serve the first step of all where the added weight starts at zero.
         report: called after every step with (done, asked).
@@ -145,19 +150,41 @@ def train_stacked(
     weight = linear_at(task.model, task.targets[0]).weight
     dtype = dtype or (torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
-        folding = prepare(task, switch, memory=memory)
-        stack = Stack(
-            task, [chosen[i] for i in ranked], steps=steps, dtype=dtype, copies=folding.copies, probe=probe, share_first=share_first
-        )
+        with one_thread(weight.device):
+            folding = prepare(task, switch)
+        if workers is None:
+            workers = worker_count(device=weight.device, configurations=len(chosen), bytes_each=folding.bytes_each, memory=memory)
+        widths = [tuple(linear_at(task.model, name).weight.shape) for name in task.targets]
+        costs = [cost(chosen[i], tokens=folding.tokens, widths=widths) for i in ranked]
+        stacks, where = [], {}
+        for s, share in enumerate(shares(costs, workers)):
+            mine = [ranked[k] for k in share]
+            where |= {i: (s, row) for row, i in enumerate(mine)}
+            stacks.append(
+                Stack(
+                    task, [chosen[i] for i in mine], steps=steps, dtype=dtype, copies=folding.copies(memory // workers), probe=probe,
+                    share_first=share_first, allocate=torch.zeros if workers == 1 else shared_zeros,
+                )
+            )  # fmt: skip
+        told = partial(_tell, stacks, report) if report else None
+        if workers == 1:
+            _run_here(stacks[0], switch, stopped=stopped, report=told)
+        else:
+            run_in_workers(stacks, switch, stopped=stopped, report=told)
+    return collect(chosen, stacks, [where[i] for i in range(len(chosen))], notes=folding.notes)
+
+
+def _tell(stacks: Sequence[Stack], report: Report) -> None:
+    report(min(int(stack.done[0]) for stack in stacks), stacks[0].steps)
+
+
+def _run_here(stack: Stack, switch: Switch, *, stopped: Callable[[], bool], report: Callable[[], None] | None) -> None:
+    if not int(stack.done[0]):
         stack.draw()
-        for done in range(steps):
-            if stopped():
-                break
-            stack.advance(switch)
-            if report:
-                report(done + 1, steps)
-    where = {i: (0, row) for row, i in enumerate(ranked)}
-    return collect(chosen, [stack], [where[i] for i in range(len(chosen))], notes=folding.notes)
+    while int(stack.done[0]) < stack.steps and not stopped():
+        stack.advance(switch)
+        if report:
+            report()
 
 
 def _checked(task: Task, configurations: Sequence[Configuration], steps: int) -> list[Configuration]:
@@ -219,6 +246,18 @@ def collect(
         tuple(configurations), loss, norm, output, factors, tuple(diverged), tuple(done[s] for s, _ in where),
         all(n == steps for n in done), tuple(notes), tuple(stacks), tuple(where),
     )  # fmt: skip
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Small passes on one thread: idle threads that wait for the next product cost more than they give, and no fork follows threads."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

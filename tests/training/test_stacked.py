@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from rsverify.errors import InputError
 from rsverify.training import blocklinear, stepping
 from rsverify.training.configuration import Configuration, grid
 from rsverify.training.data import transformer_task
+from rsverify.training.layout import Group
 from rsverify.training.stack import Stack
 from rsverify.training.stacked import train_stacked
 from rsverify.training.text import Corpus
@@ -150,18 +152,12 @@ def test_the_model_is_left_as_it_was():
 
 
 def _gamma_missing_backward(monkeypatch):
-    inner = blocklinear._BlockLinear.backward
+    inner, views = blocklinear._BlockLinear.backward, Group.views
 
     def backward(ctx, *gradients):
-        groups = {id(part.group): part.group for part, _ in ctx.plan}
-        kept = {key: group.gamma for key, group in groups.items()}
-        for group in groups.values():
-            group.gamma = torch.ones_like(group.gamma)
-        try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Group, "views", lambda *a: replace(views(*a), gamma=torch.ones_like(views(*a).gamma)))
             return inner(ctx, *gradients)
-        finally:
-            for key, group in groups.items():
-                group.gamma = kept[key]
 
     monkeypatch.setattr(blocklinear._BlockLinear, "backward", staticmethod(backward))
 
@@ -186,6 +182,7 @@ def _one_lr_for_all(monkeypatch):
         inner(self)
         for group in self.groups:
             group.lr = {name: value[:1].expand_as(value) for name, value in group.lr.items()}
+            group.lrs = {name: value[:1] * len(value) for name, value in group.lrs.items()}
 
     monkeypatch.setattr(Stack, "draw", draw)
 

@@ -1,0 +1,110 @@
+"""Workers forked on a CPU: the same numbers as in one process, errors told, interruption kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rsverify.errors import BudgetError, InputError, RsverifyError
+from rsverify.training.configuration import grid
+from rsverify.training.stacked import train_stacked
+from rsverify.training.workers import shared_zeros, shares, worker_count
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from test_stacked import MIXED, small_task
+
+pytestmark = [pytest.mark.training, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux only")]
+
+
+def test_workers_change_nothing_but_rounding():
+    one = train_stacked(small_task(), MIXED, steps=3, workers=1)
+    three = train_stacked(small_task(), MIXED, steps=3, workers=3)
+    np.testing.assert_allclose(three.loss, one.loss, rtol=1e-12)
+    np.testing.assert_allclose(three.gradient_norm, one.gradient_norm, rtol=1e-11)
+    np.testing.assert_allclose(three.output_rms, one.output_rms, rtol=1e-11)
+    torch.testing.assert_close(three.factors(5)["blocks.1.feed_forward.up"], one.factors(5)["blocks.1.feed_forward.up"])
+    np.testing.assert_allclose(three.evaluate(small_task().batch(5, 0)), one.evaluate(small_task().batch(5, 0)), rtol=1e-12)
+
+
+def test_an_error_in_a_worker_is_told():
+    task = small_task()
+
+    def losses(model, batch, copies):
+        if torch.is_grad_enabled() and os.getpid() != parent:
+            raise InputError("the batch is odd")
+        return task.losses(model, batch, copies)
+
+    parent = os.getpid()
+    with pytest.raises(RsverifyError, match="the batch is odd"):
+        train_stacked(replace(task, losses=losses), MIXED[:4], steps=2, workers=2)
+
+
+def test_a_killed_worker_is_told_with_the_cure():
+    task = small_task()
+
+    def losses(model, batch, copies):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task.losses(model, batch, copies)
+
+    parent = os.getpid()
+    with pytest.raises(BudgetError, match="lower --memory"):
+        train_stacked(replace(task, losses=losses), MIXED[:4], steps=2, workers=2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interruption_keeps_the_steps_done(workers):
+    task = small_task()
+    seen = []
+
+    def report(done, asked):
+        seen.append(done)
+        if done >= 2 and threading.current_thread() is threading.main_thread() and len(set(seen)) >= 1 and not sent:
+            sent.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    sent: list[int] = []
+    run = train_stacked(task, MIXED[:4], steps=100_000, workers=workers, report=report)
+    assert not run.complete
+    assert all(2 <= n < 100_000 for n in run.steps)
+    for i, n in enumerate(run.steps):
+        assert np.isfinite(run.loss[i, :n]).all()
+        assert np.isnan(run.loss[i, n:]).all()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_shares_are_neighbours_of_equal_cost():
+    assert shares([1, 1, 1, 1], 2) == [[0, 1], [2, 3]]
+    assert shares([1, 1, 1, 9], 2) == [[0, 1, 2], [3]]
+    assert shares([5], 3) == [[0]]
+    costs = [float(c.rank) for c in grid("4:128", ["alpha/r", "alpha/sqrt(r)"], seeds=range(3))]
+    parts = shares(costs, 2)
+    assert sorted(i for part in parts for i in part) == list(range(36))
+    assert max(sum(costs[i] for i in part) for part in parts) <= sum(costs) / 2 + max(costs)
+
+
+def test_no_worker_where_forking_is_of_no_use():
+    cpu = torch.device("cpu")
+    assert worker_count(device=torch.device("cuda"), configurations=9, bytes_each=1, memory=100) == 1
+    assert worker_count(device=cpu, configurations=9, bytes_each=60, memory=100) == 1
+    assert worker_count(device=cpu, configurations=1, bytes_each=1, memory=100) == 1
+
+
+def test_shared_memory_is_seen_across_a_fork():
+    values = shared_zeros((2, 3), dtype=torch.float64)
+    child = os.fork()
+    if not child:
+        values[1, 2] = 7.0
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert values[1, 2] == 7.0
+    assert shared_zeros((0, 3), dtype=torch.float32).shape == (0, 3)
