@@ -7,6 +7,7 @@ operations a step, the second 6 n d_in d_out + 6 d_in d_out r: high ranks on few
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 Route = Literal["adapter", "merged"]
@@ -54,3 +55,13 @@ def step_cost(*, route: Route, n: int, d_in: int, d_out: int, r: int, probe: boo
         return adapter_cost(**sizes, back=back) + (rank_probe_cost(**sizes, have_h=True) if probe else 0)
     probing = min(rank_probe_cost(**sizes, have_h=False), weight_probe_cost(n=n, d_in=d_in, d_out=d_out)) if probe else 0
     return merged_cost(**sizes, back=back) + probing
+
+
+def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]]) -> float:
+    """Operations of a step of one configuration on linears of (d_out, d_in), to balance work by."""
+    total = 0.0
+    for d_out, d_in in widths:
+        way = route(n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
+        total += step_cost(route=way, n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
+        total += 60 * rank * (d_in + d_out)  # the optimizer's passes over the factors, in operations of equal time
+    return total

@@ -19,12 +19,13 @@ from rsverify.errors import InputError
 from rsverify.training.attach import find_targets, linear_at
 from rsverify.training.blocklinear import Switch, patched
 from rsverify.training.configuration import Configuration
+from rsverify.training.cost import run_cost
 from rsverify.training.folding import prepare
 from rsverify.training.layout import order, silent_on
 from rsverify.training.stack import Stack
 from rsverify.training.stepping import silent_on_step
 from rsverify.training.task import Batch, Task
-from rsverify.training.workers import cost, run_in_workers, shared_zeros, shares, worker_count
+from rsverify.training.workers import run_in_workers, shared_zeros, shares, worker_count
 
 MEMORY = 256 << 20
 """Bytes of saved activations of one chunk of configurations, where the caller names no other bound."""
@@ -154,8 +155,8 @@ def train_stacked(
             folding = prepare(task, switch)
         if workers is None:
             workers = worker_count(device=weight.device, configurations=len(chosen), bytes_each=folding.bytes_each, memory=memory)
-        widths = [tuple(linear_at(task.model, name).weight.shape) for name in task.targets]
-        costs = [cost(chosen[i], tokens=folding.tokens, widths=widths) for i in ranked]
+        widths = [(at.out_features, at.in_features) for at in (linear_at(task.model, name) for name in task.targets)]
+        costs = [run_cost(rank=chosen[i].rank, tokens=folding.tokens, widths=widths) for i in ranked]
         stacks, where = [], {}
         for s, share in enumerate(shares(costs, workers)):
             mine = [ranked[k] for k in share]

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from rsverify.errors import BudgetError, RsverifyError
 from rsverify.training.blocklinear import Switch
-from rsverify.training.configuration import Configuration
 from rsverify.training.stack import Stack
 
 POLL_SECONDS = 0.02
@@ -54,18 +53,6 @@ def shares(costs: Sequence[float], workers: int) -> list[list[int]]:
         edges.append(min(range(edges[-1], len(costs) + 1), key=lambda i: abs(sums[i] - goal)))
     edges.append(len(costs))
     return [list(range(lo, hi)) for lo, hi in itertools.pairwise(edges) if lo < hi]
-
-
-def cost(configuration: Configuration, *, tokens: int, widths: Sequence[tuple[int, int]]) -> float:
-    """Operations of a step of one configuration, to balance by."""
-    from rsverify.training.cost import route, step_cost
-
-    total = 0.0
-    for d_out, d_in in widths:
-        sizes = {"n": tokens, "d_in": d_in, "d_out": d_out, "r": configuration.rank}
-        total += step_cost(route=route(**sizes, probe=True), probe=True, **sizes)
-        total += 60 * configuration.rank * (d_in + d_out)  # the optimizer's passes over the factors, in operations of equal time
-    return total
 
 
 def run_in_workers(
