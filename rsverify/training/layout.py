@@ -83,8 +83,8 @@ class Group:
         key = (layer, rows.start, rows.stop)
         if key not in self._views:
             down, up = self.places[layer, self.down], self.places[layer, self.up]
-            found = [place.of(buffer)[rows] for buffer in (self.acting, self.g) for place in (down, up)]
-            self._views[key] = Views(*found, self.gamma[rows].to(self.acting.dtype))
+            A, B, grad_A, grad_B = (place.of(buffer)[rows] for buffer in (self.acting, self.g) for place in (down, up))
+            self._views[key] = Views(A, B, grad_A, grad_B, self.gamma[rows].to(self.acting.dtype))
         return self._views[key]
 
     @property
