@@ -21,6 +21,7 @@ def test_prove_runs_from_an_installed_wheel(tmp_path: Path) -> None:
     site = tmp_path / "site"
     with zipfile.ZipFile(tmp_path / built.stdout.split()[-1]) as wheel:
         wheel.extractall(site)
+    assert {path.name for path in (site / "rsverify" / "_proofs").glob("*.py")} == {path.name for path in (ROOT / "proofs").glob("*.py")}
     code = "import sys, rsverify; from rsverify.cli import main; print(rsverify.__file__); main(['prove', 'merging'])"
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
