@@ -20,6 +20,7 @@ _HOMES = {
     "rsverify.montecarlo": ("Budget", "estimate"),
     "rsverify.conformance": ("CheckFailed", "Subject", "check_adapter"),
     "rsverify.training": ("Configuration", "measure", "train_stacked"),
+    "rsverify.studies.transfer": ("transfer",),
     "rsverify.studies.verify": ("verify",),
     "rsverify.errors": ("AdapterError", "BudgetError", "NotDerivable", "RsverifyError", "RuleError"),
     "rsverify.records": ("CheckResult", "Claim", "Estimate", "Measurement", "Prediction", "StableScaling", "Verdict"),

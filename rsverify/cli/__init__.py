@@ -7,7 +7,7 @@ from typing import Any
 
 from rsverify.errors import RsverifyError
 
-_VERBS = ("verify", "derive", "estimate", "solve", "prove", "report")
+_VERBS = ("verify", "derive", "estimate", "solve", "transfer", "prove", "report")
 
 
 def main(tokens: list[str] | None = None) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Json, OneOptimizer, Probe, Quantity, Regime, Seed, Statistic, Steps, refuse_unwritable, write_json
+from rsverify.cli.options import Json, OneOptimizer, Probe, Regime, Seed, Statistic, Steps, refuse_unwritable, write_json
+from rsverify.errors import InputError
 
 
 def solve(
     adapter: str,
     *,
     optimizer: OneOptimizer = "sgd",
-    quantity: Quantity = "update",
+    quantity: Annotated[
+        tuple[str, ...],
+        Parameter(help="As for derive; may be given several times, to see which demands agree."),
+    ] = ("update",),
     statistic: Statistic = "rms",
     probe: Probe = "aligned",
     steps: Steps = 1,
@@ -22,12 +27,13 @@ def solve(
         tuple[str, ...], Parameter(allow_leading_hyphen=True, help="Rule whose learning-rate exponent to give; may be given several times.")
     ] = ("alpha/r", "alpha/sqrt(r)"),
     explain: Annotated[bool, Parameter(negative="", help="Print the derivation.")] = False,
+    out: Annotated[Path | None, Parameter(help="Write the phase diagram over rule and learning-rate exponents to this SVG file.")] = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
     """Find the scaling rule that keeps a quantity stable as the rank grows, and the learning rate that other rules need.
 
-    The seed is taken for uniformity; nothing is drawn.
+    Several quantities are solved one by one, then held against each other. The seed is taken for uniformity; nothing is drawn.
 
     Example: `rsverify solve lora --optimizer adamw --explain`
     """
@@ -35,29 +41,59 @@ def solve(
 
     from rsverify.definitions.rules import as_rule
     from rsverify.records import to_json
+    from rsverify.report.phase import draw, phase_diagram
     from rsverify.symbolic import solve as witness
+    from rsverify.symbolic.demands import together
     from rsverify.symbolic.explain import conclusion, power_text
 
     refuse_unwritable(json)
+    refuse_unwritable(out, "out")
     powers = {text: as_rule(text).power for text in rule}
-    found = witness(adapter, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    solved = [
+        witness(adapter, optimizer=optimizer, quantity=name, statistic=statistic, probe=probe, steps=steps, regime=regime)
+        for name in quantity
+    ]
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{found.adapter}, {found.optimizer}: {quantity} {statistic}, probe {probe}, steps {steps}, regime {regime}")
-    if explain:
-        for number, line in enumerate(found.explanation, start=1):
-            console.print(f"{number:>2}. {line}", markup=False)
-    else:
-        console.print(f"terms     {' + '.join(power_text(term) for term in found.terms) or 'none: it vanishes identically'}", markup=False)
-        p = found.rule_exponent
-        console.print(conclusion(found.status, (p, p) if p is not None else found.rule_interval), markup=False)
-    answers = {}
-    for text, power in powers.items():
-        q = found.lr_exponent(power)
-        answers[text] = None if q is None else str(q)
-        console.print(f"{text}: " + ("no learning rate makes it stable" if q is None else _rate(str(q))), markup=False)
-    write_json({**to_json(found), "lr_exponents": answers}, json)
+    written = []
+    for found in solved:
+        console.print(f"{found.adapter}, {found.optimizer}: {found.quantity} {statistic}, probe {probe}, steps {steps}, regime {regime}")
+        if explain:
+            for number, line in enumerate(found.explanation, start=1):
+                console.print(f"{number:>2}. {line}", markup=False)
+        else:
+            shown = " + ".join(power_text(term) for term in found.terms) or "none: it vanishes identically"
+            console.print(f"terms     {shown}", markup=False)
+            p = found.rule_exponent
+            console.print(conclusion(found.status, (p, p) if p is not None else found.rule_interval), markup=False)
+        answers = {text: found.lr_exponent(power) for text, power in powers.items()}
+        for text, q in answers.items():
+            console.print(f"{text}: " + ("no learning rate makes it stable" if q is None else _rate(str(q))), markup=False)
+        lr_exponents = {text: None if q is None else str(q) for text, q in answers.items()}
+        written.append({**to_json(found), "lr_exponents": lr_exponents, "phases": to_json(phase_diagram(found))})
+    if len(solved) > 1:
+        asked = together(solved)
+        console.print("together  " + _together(asked.common), markup=False)
+        for i, j in asked.contradictions:
+            console.print(f"contradict each other: {solved[i].quantity} and {solved[j].quantity}", markup=False)
+    if out is not None:
+        try:
+            out.write_text(draw(phase_diagram(solved[0])))
+        except OSError as error:
+            raise InputError(f"out={str(out)!r} cannot be written ({error.strerror})") from None
+    write_json(written[0] if len(written) == 1 else written, json)
     return 0
 
 
 def _rate(q: str) -> str:
     return "stable at a learning rate free of r" if q == "0" else f"stable where lr ~ r**({q})"
+
+
+def _together(common: tuple[object, object] | None) -> str:
+    if common is None:
+        return "no rule keeps all of them stable"
+    low, high = common
+    if low is None and high is None:
+        return "every rule keeps all of them stable"
+    if low == high:
+        return f"gamma ~ r**-p with p = {low} keeps all of them stable"
+    return f"all of them are stable for p from {'-infinity' if low is None else low} to {'infinity' if high is None else high}"

@@ -96,7 +96,7 @@ def test_unknown_verb_and_version(capsys):
     assert run(capsys, "--version")[0] == 0
 
 
-@pytest.mark.parametrize("verb", ["verify", "derive", "estimate", "solve", "report"])
+@pytest.mark.parametrize("verb", ["verify", "derive", "estimate", "solve", "transfer", "report"])
 def test_every_verb_has_help_with_an_example(capsys, verb):
     with pytest.raises(SystemExit) as stop:
         cli.main([verb, "--help"])

@@ -1,0 +1,112 @@
+"""The regimes of training, each with the term that decides how far a layer moves: what a transfer between ranks goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.claims import setting
+from rsverify.definitions.optimizers import Optimizer
+from rsverify.errors import NotDerivable
+from rsverify.records import Claim
+from rsverify.symbolic import muon
+from rsverify.symbolic.normstep import UNIT_LENGTH
+from rsverify.symbolic.reading import settled
+from rsverify.symbolic.scalarsteps import SIGN_LIKE
+from rsverify.symbolic.solver import Term, leading_terms
+from rsverify.symbolic.twofactor import two_factors
+from rsverify.symbolic.witness import magnitude
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The term that decides a magnitude in one regime of training, with the reason in words.
+
+    `first` says whether it speaks of the first step; `caveat` is what the user must know of where it ends.
+    """
+
+    name: str
+    term: Term
+    why: str
+    first: bool = True
+    caveat: str = ""
+
+
+def regimes(adapter: Adapter | str, *, optimizer: Optimizer | str, quantity: str = "update") -> tuple[Regime, ...]:
+    """The terms that decide how far training moves a layer: at the first step, and later where theory speaks; none where no lr enters.
+
+    Raises: NotDerivable with the reason; UnknownName.
+    """
+    asked = setting(adapter, "1", optimizer=optimizer, quantity=quantity)
+    used, claim = asked.optimizer, asked.claim
+    bare = used.with_options(weight_decay=0.0) if used.option("weight_decay") else used
+    magnitude(asked.adapter, used, claim)
+    found = settled(magnitude(asked.adapter, bare, claim), claim, Fraction(0))
+    start = _slowest(leading_terms(found, claim))
+    if start is None:
+        return ()
+    told = [Regime("first step", start, f"First step: {_nature(used)}", caveat=_limits(used))]
+    if found.upper is not None:
+        top = _slowest(leading_terms(found, claim, upper=True))
+        if top is not None and top != start:
+            told.append(Regime("first step, at most", top, "First step, bound from above", caveat="Theory bounds the first step only."))
+    if found.large is not None:
+        large = _slowest(leading_terms(found.large, claim))
+        below = "Which side of epsilon the gradient is on decides; its entries go as gamma."
+        told = [Regime("gradient far below epsilon", start, "Gradient far below epsilon: SGD at lr/eps", caveat=below)]
+        if large is not None:
+            told.append(Regime("gradient far above epsilon", large, "Gradient far above epsilon: a sign step"))
+        return tuple(told)
+    if used.name in ("muon", "muon-torch") and two_factors(asked.adapter) is not None:
+        a, b, c = start
+        gain = muon.batch_gain(below=True)
+        why = "Gradient of one direction, or r far above its stable rank R: a step of length lr"
+        told[0] = Regime("one direction", start, why, caveat=_limits(used))
+        many = "Gradient of many directions, r far below its stable rank R"
+        where = "Muon's answer depends on the stable rank R of a batch's gradient at the layer: the crossover is at r = R."
+        told.append(Regime("many directions", (a, b + gain, c), many, caveat=where))
+    return (*told, *_later(asked.adapter, bare, claim, start))
+
+
+def _later(adapter: Adapter, optimizer: Optimizer, claim: Claim, start: Term) -> tuple[Regime, ...]:
+    """What further powers of lr say of the steps after the first."""
+    if optimizer.name not in SIGN_LIKE:
+        return ()  # linear steps move the other factors by lr gamma at most, which falls; others are not derived beyond the first
+    try:
+        later = replace(claim, steps=2)
+        terms = leading_terms(magnitude(adapter, optimizer, later), later)
+    except NotDerivable:
+        return ()
+    return tuple(
+        Regime(
+            "long after", term, "Once the other factor has moved far from its init", first=False,
+            caveat="Early in training the first step's law holds, late in a long run the other: the learning rate lies between the two.",
+        )
+        for term in terms if term[2] > start[2]
+    )  # fmt: skip
+
+
+def _limits(optimizer: Optimizer) -> str:
+    """Where the law of the first step ends, for optimizers whose later steps have no law of their own here."""
+    if optimizer.name in SIGN_LIKE:
+        return ""
+    if optimizer.name in UNIT_LENGTH:
+        return f"Beyond the first step of {optimizer.name} nothing is derived: both factors then move, by norms that depend on all draws."
+    return (
+        "Later steps keep this law while their number times lr * gamma * |v| * |x| is small: then the other factor is still near its init."
+    )
+
+
+def _slowest(terms: Sequence[Term]) -> Term | None:
+    """The term of the lowest power of lr, which decides at small learning rates; None where no term holds lr."""
+    return min((term for term in terms if term[2] > 0), key=lambda term: (term[2], -term[1]), default=None)
+
+
+def _nature(optimizer: Optimizer) -> str:
+    if optimizer.name in SIGN_LIKE:
+        return f"every entry that {optimizer.name} moves moves by about lr, whatever the gradient's size, and their effects agree in sign"
+    if optimizer.name in UNIT_LENGTH:
+        return f"the step of {optimizer.name} has the length lr, whatever the gradient's size"
+    return f"the step of {optimizer.name} is lr times the gradient, which holds gamma once more"
