@@ -22,6 +22,7 @@ _HOMES = {
     "rsverify.training": ("Configuration", "measure", "train_stacked"),
     "rsverify.studies.transfer": ("transfer",),
     "rsverify.studies.verify": ("verify",),
+    "rsverify.studies.budget": ("budget",),
     "rsverify.errors": ("AdapterError", "BudgetError", "NotDerivable", "RsverifyError", "RuleError"),
     "rsverify.records": ("CheckResult", "Claim", "Estimate", "Measurement", "Prediction", "StableScaling", "Verdict"),
 }

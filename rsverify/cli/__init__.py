@@ -7,7 +7,16 @@ from typing import Any
 
 from rsverify.errors import RsverifyError
 
-_VERBS = ("verify", "derive", "estimate", "solve", "transfer", "prove", "report")
+_VERBS = (
+    "verify",
+    "derive",
+    "estimate",
+    "solve",
+    "transfer",
+    "budget",
+    "prove",
+    "report",
+)
 
 
 def main(tokens: list[str] | None = None) -> None:
