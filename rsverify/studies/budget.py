@@ -97,6 +97,7 @@ def budget(
     """
     from rsverify.interop.skeleton import skeleton
     from rsverify.interop.transformers import match_targets
+    from rsverify.training.attach import linear_at
 
     chosen = as_optimizer(optimizer)
     room, kept = parse_memory(memory), parse_memory(reserve) if reserve not in (0, "0") else 0
@@ -106,7 +107,7 @@ def budget(
         raise InputError(f"tokens={tokens}, sequences={sequences}; expected at least 2 tokens in each of a whole number of equal sequences")
     made = skeleton(model, dtype=_dtype(dtype), attention=attention, checkpointing=checkpointing)
     names = match_targets(made.model, [targets] if isinstance(targets, str) and targets != "all-linear" else targets)
-    widths = [tuple(made.model.get_submodule(name).weight.shape) for name in names]
+    widths = [tuple(linear_at(made.model, name).weight.shape) for name in names]
     bills: dict[int, Bill] = {}
 
     def bill_at(rank: int) -> Bill:
