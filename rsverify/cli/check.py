@@ -1,0 +1,95 @@
+"""`rsverify check`: the conformance suite on one adapter implementation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rsverify.cli.options import Alpha, Json, Seed, refuse_unwritable, write_json
+
+STYLES = {"passed": "green", "failed": "bold red", "xfailed": "yellow", "xpassed": "yellow", "inconclusive": "magenta", "skipped": "dim"}
+
+
+def check(
+    target: str,
+    *,
+    rule: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="Scaling rule of a built-in adapter; default: its usual one.")
+    ] = None,
+    alpha: Alpha | None = None,
+    xfails: Annotated[Path | None, Parameter(help="File of expected failures: lines 'check_name: reason', or JSON.")] = None,
+    only: Annotated[tuple[str, ...], Parameter(help="Run only the checks named; may be given several times.")] = (),
+    verbose: Annotated[bool, Parameter(negative="", help="Show tracebacks of failed checks.")] = False,
+    seed: Seed = 0,
+    json: Json = None,
+) -> int:
+    """Say whether an adapter implementation is sound: structure, merging, scaling, persistence, stability.
+
+    TARGET is a built-in adapter (lora, dora, ...) or package.module:object, where the object is an rv.Subject, an rv.Adapter or a
+    function build(rank, base, alpha).
+
+    Exit code 0 = holds, 1 = a check failed that was not expected to, 2 = bad input, 3 = none failed but one is inconclusive.
+
+    Examples: `rsverify check lora`, `rsverify check my_package.adapters:build --xfails known.txt --json checks.json`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from rsverify.conformance.declared import declared_subject
+    from rsverify.conformance.registry import checks
+    from rsverify.conformance.runner import check_adapter, count, exit_code, summary
+    from rsverify.conformance.xfails import read_xfails
+    from rsverify.definitions.registry import Declared
+    from rsverify.definitions.rules import ALPHA
+    from rsverify.errors import InputError
+    from rsverify.records import to_json
+    from rsverify.report.provenance import provenance
+    from rsverify.studies.targets import resolve
+
+    refuse_unwritable(json)
+    expected = read_xfails(xfails) if xfails is not None else {}
+    subject = resolve(target)
+    if isinstance(subject, Declared):
+        subject = declared_subject(subject, rule, alpha=ALPHA if alpha is None else alpha)
+    elif rule is not None or alpha is not None:
+        raise InputError(f"--rule and --alpha belong to built-in adapters; {target} brings its own")
+    status = Console(stderr=True)
+    with status.status("checking") as spinner:
+        results = check_adapter(
+            subject, expected_failed_checks=expected, on_fail="return", only=only or None, seed=seed,
+            callback=lambda result: spinner.update(f"{result.name} {result.status}"),
+        )  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    known = checks()
+    table = Table(title=f"{target}, rule {subject.scaling}, alpha {subject.alpha:g}", title_justify="left")
+    for heading in ("family", "check", "answer", "why"):
+        table.add_column(heading)
+    for result in results:
+        family = known[result.name].family
+        table.add_row(family, result.name.removeprefix("check_"), f"[{STYLES[result.status]}]{result.status}[/]", _plain(result.reason))
+    console.print(table)
+    if verbose:
+        for result in results:
+            if result.status == "failed" and result.exception:
+                console.print(f"\n{result.name}\n{_plain(result.exception)}")
+    code = exit_code(results)
+    verdict = {0: "holds", 1: "does_not_hold", 3: "inconclusive"}[code]
+    console.print(f"{count(results)} of {len(results)} checks ran: {summary(results)}")
+    write_json(
+        {
+            "schema": "rsverify/1", "complete": True, "verdict": verdict, "target": target,
+            "provenance": to_json(provenance(seed=seed, device="cpu")), "ran": count(results), "checks": to_json(results),
+        },
+        json,
+    )  # fmt: skip
+    return code
+
+
+def _plain(text: str) -> str:
+    """Text in which brackets are brackets, not the console's markup."""
+    from rich.markup import escape
+
+    return escape(text)

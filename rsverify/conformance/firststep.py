@@ -1,0 +1,188 @@
+"""One training step of a black box at two ranks, draw by draw: gradient norm, change of the output, first-order loss decrease.
+
+The subject is built anew for each draw, stepped by the training witness's updates, and never opened. Draws are designed as Monte
+Carlo's are: a pilot tells the spread, the sample's size follows from the margin and the error budget, fresh draws decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsverify.conformance.bench import Bench, Layer
+from rsverify.conformance.registry import Skip
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.optimizers import as_optimizer
+from rsverify.errors import RsverifyError
+from rsverify.montecarlo.curve import Magnitude, magnitude
+from rsverify.montecarlo.sampling import make_problem
+from rsverify.statistics.design import LEAST_DRAWS
+from rsverify.statistics.intervals import level_for, normal_quantile, student_quantile
+from rsverify.statistics.streams import stream
+from rsverify.training.optimizers import STEPS
+
+LR = 1e-3
+OPTIMIZERS = ("sgd", "adamw")
+QUANTITIES = ("gradient_norm", *(f"{what}:{name}" for what in ("update", "loss_decrease") for name in OPTIMIZERS))
+STATEMENTS = 2 * len(QUANTITIES)
+"""An exponent and a level for each quantity: they share the error budget."""
+
+MARGIN = 0.1
+LEVEL_MARGIN = 0.25
+"""In the logarithm of a magnitude: wrong constants of laws are off by sqrt(3) = 0.55 and more; a sign step's Gaussian approximation
+is off by some 1/d_in."""
+
+SHARE = 0.3
+"""Half-width over margin that the draws are designed for; the rest is room for skewness and for the error of a simulated prediction."""
+
+PILOT = 64
+MOST = 2048
+"""Draws per rank that a check may cost: some seconds. Beyond, the answer is inconclusive and names the price."""
+
+PLACES: tuple[tuple[Layer, tuple[int, int]], ...] = (
+    (Layer(24, 36, False), (64, 1024)),
+    (Layer(24, 36, False), (3, 24)),
+    (Layer(144, 120, False), (6, 96)),
+)
+"""Layers with two ranks, in order of preference: large ranks average themselves out; not every adapter can exceed its widths."""
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """What the draws showed: a magnitude per rank for each quantity, the data behind it, and the level of each interval."""
+
+    layer: Layer
+    ranks: tuple[int, int]
+    level: float
+    magnitudes: dict[str, tuple[Magnitude, Magnitude]]
+    skews: dict[str, tuple[float, float]]
+    identical: bool
+    x: np.ndarray
+    v: np.ndarray
+
+    def exponent(self, quantity: str) -> tuple[float, float]:
+        """The power of r between the two ranks, and the half-width of its interval."""
+        low, high = self.magnitudes[quantity]
+        span = math.log(self.ranks[1] / self.ranks[0])
+        half = math.hypot(*(self._half(quantity, k) for k in (0, 1)))
+        return math.log(abs(high.value) / abs(low.value)) / span, half / span
+
+    def log_level(self, quantity: str) -> tuple[float, float]:
+        """The logarithm of the magnitude at the larger rank, and the half-width of its interval."""
+        return math.log(abs(self.magnitudes[quantity][1].value)), self._half(quantity, 1)
+
+    def _half(self, quantity: str, k: int) -> float:
+        """Student's half-width of the log magnitude at one of the ranks, widened for the skewness of the draws.
+
+        In words: t + (t**2 - 1) skew / (6 sqrt(n)), the first term of Cornish and Fisher's expansion of a mean's quantile.
+        Source: Cornish and Fisher 1938 (not seen).
+        """
+        m, skew = self.magnitudes[quantity][k], self.skews[quantity][k]
+        t = student_quantile(self.level, m.draws - 1)
+        return (t + (t * t - 1) * skew / (6 * math.sqrt(m.draws))) * m.log_error
+
+
+def first_step(bench: Bench) -> FirstStep:
+    """The first step of the subject, simulated once for all checks."""
+    return bench.remember("first step", lambda: _simulate(bench))
+
+
+def _simulate(bench: Bench) -> FirstStep:
+    layer, ranks = _place(bench)
+    problem = make_problem(bench.seed, d_in=layer.d_in, d_out=layer.d_out, cosine=1.0)
+    x, v = (torch.from_numpy(value).to(bench.dtype) for value in (problem.x, problem.v))
+    level = level_for(bench.error_budget, STATEMENTS)
+    pilots = [_draws(bench, layer, rank, x, v, "pilot", PILOT) for rank in ranks]
+    identical = all(bool((values == values[0]).all()) for pilot in pilots for values in pilot.values())
+    sizes = [PILOT, PILOT] if identical else _sizes(pilots, ranks, level)
+    # A pilot that is enough is the sample. Otherwise fresh draws: keeping the pilot's would tie n to the mean.
+    samples = [
+        pilot if n <= PILOT else _draws(bench, layer, rank, x, v, "sample", n)
+        for pilot, n, rank in zip(pilots, sizes, ranks, strict=True)
+    ]  # fmt: skip
+    found: dict[str, tuple[Magnitude, Magnitude]] = {}
+    skews: dict[str, tuple[float, float]] = {}
+    for quantity in QUANTITIES:
+        low, high = (magnitude(rank, sample[quantity], "rms") for rank, sample in zip(ranks, samples, strict=True))
+        found[quantity] = (low, high)
+        skews[quantity] = (_skew(samples[0][quantity]), _skew(samples[1][quantity]))
+    return FirstStep(layer, ranks, level, found, skews, identical, problem.x, problem.v)
+
+
+def _skew(values: np.ndarray) -> float:
+    """Skewness of the draws, with three of its own standard errors added: too wide an interval is the safe side."""
+    centred = values - values.mean()
+    spread = math.sqrt(float((centred**2).mean()))
+    return max(0.0, float((centred**3).mean()) / spread**3) + 3 * math.sqrt(6 / len(values)) if spread > 0 else 0.0
+
+
+def _place(bench: Bench) -> tuple[Layer, tuple[int, int]]:
+    declared = bench.subject.declared
+    for layer, ranks in PLACES:
+        if isinstance(declared, Adapter) and not _fits(declared, layer, ranks):
+            continue
+        try:
+            for rank in ranks:
+                bench.build(layer, rank)
+        except Exception:
+            continue
+        return layer, ranks
+    raise Skip(f"it cannot be built at two ranks far enough apart: tried {', '.join(f'{layer.text} at {r}' for layer, r in PLACES)}")
+
+
+def _fits(adapter: Adapter, layer: Layer, ranks: tuple[int, int]) -> bool:
+    """Whether the adapter exists at the ranks, and no other axis stops following the rank: d/r blocks are one from r = d on."""
+    try:
+        sizes = [adapter.axis_sizes(rank, layer.d_in, layer.d_out) for rank in (1, *ranks)]
+    except RsverifyError:
+        return False
+    others = [{axis: n for axis, n in found.items() if axis not in adapter.rank_axes and axis != "r"} for found in sizes]
+    return others[0] == others[1] == others[2] or ranks[1] <= min(layer.d_in, layer.d_out)
+
+
+def _sizes(pilots: Sequence[dict[str, np.ndarray]], ranks: tuple[int, int], level: float) -> list[int]:
+    """Draws per rank for exponents within SHARE of the margin, for every quantity; at most MOST."""
+    target = SHARE * MARGIN * math.log(ranks[1] / ranks[0])
+    wanted = [LEAST_DRAWS, LEAST_DRAWS]
+    for quantity in QUANTITIES:
+        spreads = [magnitude(rank, pilot[quantity], "rms").spread for rank, pilot in zip(ranks, pilots, strict=True)]
+        if not all(math.isfinite(s) for s in spreads):
+            continue  # it vanishes or is not finite: no draws would help
+        # n_k in proportion to the spread is the cheapest way to a given error of the difference.
+        n = (normal_quantile(level) / target) ** 2 * sum(spreads)
+        wanted = [max(w, math.ceil(n * s)) for w, s in zip(wanted, spreads, strict=True)]
+    return [min(MOST, w) for w in wanted]
+
+
+def _draws(bench: Bench, layer: Layer, rank: int, x: Tensor, v: Tensor, phase: str, n: int) -> dict[str, np.ndarray]:
+    """For each quantity the number of every draw whose mean is the squared magnitude (entries averaged)."""
+    found = {quantity: np.empty(n) for quantity in QUANTITIES}
+    optimizers = {name: as_optimizer(name) for name in OPTIMIZERS}
+    seeds = stream(bench.seed, "conformance", "first step", phase, rank).integers(2**62, size=n)
+    for k in range(n):
+        base = bench.layer(layer, bench.dtype)
+        torch.default_generator.manual_seed(int(seeds[k]))  # torch.manual_seed also walks every accelerator: ten times the cost
+        module = bench.subject.build(rank, base, bench.alpha)
+        factors = [p for p in module.parameters() if p.requires_grad]
+        y = module(x[None])
+        gradients = torch.autograd.grad((y[0] * v).sum(), factors, allow_unused=True)
+        moving = [(p, g) for p, g in zip(factors, gradients, strict=True) if g is not None]
+        found["gradient_norm"][k] = sum(float((g * g).sum()) for _, g in moving)
+        with torch.no_grad():
+            for name, optimizer in optimizers.items():
+                steps = [LR * STEPS[name](optimizer, g, p, {}, 1) for p, g in moving]
+                kept = [p.clone() for p, _ in moving]
+                for (p, _), step in zip(moving, steps, strict=True):
+                    p -= step
+                change = module(x[None])[0] - y[0]
+                for (p, _), old in zip(moving, kept, strict=True):
+                    p.copy_(old)
+                found[f"update:{name}"][k] = float((change * change).mean())
+                decrease = sum(float((g * step).sum()) for (_, g), step in zip(moving, steps, strict=True))
+                found[f"loss_decrease:{name}"][k] = decrease**2
+    return found

@@ -1,0 +1,68 @@
+"""What the target of a check is: a built-in name, `package.module:object`, and whatever else has a resolver here."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rsverify.conformance.runner import as_subject
+from rsverify.conformance.subject import Subject
+from rsverify.definitions.registry import Declared, adapters
+from rsverify.errors import InputError, suggest
+
+Resolver = Callable[[str], Subject | Declared | None]
+"""From a target's text to what is checked; None where the text is not of its kind."""
+
+
+def built_in(target: str) -> Declared | None:
+    """A declared adapter by name."""
+    return adapters().get(target)
+
+
+def python_object(target: str) -> Subject | Declared | None:
+    """`package.module:object`, imported from the current folder or the installed packages: a Subject, an Adapter or a build function."""
+    module_name, colon, path = target.partition(":")
+    if not colon or not path or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
+        return None
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        module: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        where = "it is looked for in this folder and among what is installed"
+        raise InputError(f"target={target!r}: no module is called {missing!r}; {where}") from None
+    except (Exception, SystemExit) as error:
+        raise InputError(f"target={target!r}: importing {module_name} raised {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(here)
+    value = module
+    for part in path.split("."):
+        if not hasattr(value, part):
+            public = [name for name in dir(value) if not name.startswith("_")]
+            raise InputError(f"target={target!r}: {module_name} has no {part!r}{suggest(part, public)}")
+        value = getattr(value, part)
+    try:
+        return as_subject(value)
+    except InputError as error:
+        raise InputError(f"target={target!r}: {error}") from None
+
+
+RESOLVERS: list[Resolver] = [built_in, python_object]
+"""In the order in which they are asked: the one place where further kinds of targets are added."""
+
+
+def resolve(target: str) -> Subject | Declared:
+    """What a target's text stands for.
+
+    Raises: InputError where no resolver knows its kind, with what would be understood.
+    """
+    for resolver in RESOLVERS:
+        found = resolver(target)
+        if found is not None:
+            return found
+    raise InputError(f"target={target!r} is neither a built-in adapter nor package.module:object{suggest(target, adapters())}")
