@@ -1,10 +1,10 @@
-"""A user's Hugging Face causal language model as a problem for the training witness."""
+"""Hugging Face models as problems and tasks for the training witness: from a folder, a hub name, or a config alone."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from rsverify.errors import InputError
 from rsverify.interop.lora_config import LoraSettings
 from rsverify.statistics.streams import stream
+from rsverify.training.device import as_device
 from rsverify.training.problem import Problem
+from rsverify.training.task import Batch, Task, next_token_losses
 from rsverify.training.transformer import next_token_loss
 
 
@@ -27,19 +29,9 @@ def problem_from_pretrained(
 
     Raises: InputError where transformers, the model, the text or the modules are missing, each with its cure.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise InputError("transformers is not installed; pip install 'rsverify[realmodel]'") from None
+    transformers = _library()
     written = _read(text)
-    try:
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64, attn_implementation="eager")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"model={model!r} cannot be loaded as a causal language model ({reason}); give its folder, or a hub name"
-        ) from None
-    loaded = loaded.to(device).eval()
+    loaded = _causal(transformers, model, dtype=torch.float64, attention="eager").to(device)
     replace_conv1d(loaded)
     ids = _ids(transformers, model, written, loaded.config.vocab_size)
     need = tokens * sequences
@@ -52,12 +44,110 @@ def problem_from_pretrained(
         return next_token_loss(loaded(input_ids=batch, use_cache=False).logits, batch)
 
     targets = match_targets(loaded, config.target_modules)
+    hashes = {"checkpoint": weights_hash(loaded), "text": hashlib.sha256(written.encode()).hexdigest()}
+    return Problem(f"{type(loaded).__name__}, {len(targets)} adapted linears", loaded, loss, targets, hashes)
+
+
+def task_from_pretrained(
+    model: str,
+    *,
+    text: Path,
+    targets: Sequence[str] | str = "all-linear",
+    tokens: int = 64,
+    sequences: int = 1,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Task:
+    """A local folder's or hub name's causal language model, as many configurations are trained on it together, on windows of a text.
+
+    Raises: InputError where transformers, the model, the text or the modules are missing, each with its cure.
+    """
+    transformers = _library()
+    written = _read(text)
+    loaded = _causal(transformers, model, dtype=dtype, attention="sdpa").to(as_device(device))
+    ids = _ids(transformers, model, written, loaded.config.vocab_size)
+    hashes = {"checkpoint": weights_hash(loaded), "text": hashlib.sha256(written.encode()).hexdigest()}
+    return causal_task(loaded, ids, targets=targets, tokens=tokens, sequences=sequences, hashes=hashes)
+
+
+def task_from_config(
+    config: Any, *, text: bytes, targets: Sequence[str] | str = "all-linear", tokens: int = 64, sequences: int = 1, seed: int = 0,
+    device: str = "cpu", dtype: torch.dtype = torch.float32,
+) -> Task:  # fmt: skip
+    """A causal language model of a config with fresh weights, on the bytes of a text: no checkpoint is needed.
+
+    Raises: InputError where transformers is missing, the vocabulary does not hold bytes, or the text is too short.
+    """
+    transformers = _library()
+    if config.vocab_size < 256:
+        raise InputError(f"vocab_size={config.vocab_size} is too small for bytes; expected at least 256")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval().to(as_device(device))
+    return causal_task(
+        model, list(text), targets=targets, tokens=tokens, sequences=sequences, hashes={"text": hashlib.sha256(text).hexdigest()}
+    )
+
+
+def causal_task(
+    model: Any,
+    ids: Sequence[int],
+    *,
+    targets: Sequence[str] | str = "all-linear",
+    tokens: int = 64,
+    sequences: int = 1,
+    hashes: Mapping[str, str] | None = None,
+) -> Task:
+    """A causal language model on windows of token ids, at places drawn for each step and data stream.
+
+    GPT-2's Conv1D are replaced by equal linears, in place. Raises: InputError for too few ids or targets that match nothing.
+    """
+    replace_conv1d(model)
+    need = tokens * sequences
+    if tokens < 2 or sequences < 1 or len(ids) < need:
+        raise InputError(
+            f"{len(ids)} tokens of text; one batch needs {need} ({sequences} sequences of {tokens}, at least 2): give more text"
+        )
+    data = torch.as_tensor(ids, dtype=torch.int64)
+    device = next(model.parameters()).device
+
+    def batch(step: int, stream_of: int) -> Batch:
+        places = stream(stream_of, "interop", "batch", step).integers(0, len(data) - tokens + 1, size=sequences)
+        return {"input_ids": torch.stack([data[place : place + tokens] for place in places]).to(device)}
+
+    def losses(net: nn.Module, batch: Batch, copies: int) -> Tensor:
+        return next_token_losses(net(input_ids=batch["input_ids"], use_cache=False).logits, batch["input_ids"], copies)
+
+    found = match_targets(model, targets)
+    name = f"{type(model).__name__} ({sequences} x {tokens} tokens)"
+    return Task(name, model, found, batch, losses, sequences, hashes=dict(hashes or {}))
+
+
+def _library() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise InputError("transformers is not installed; pip install 'rsverify[realmodel]'") from None
+    return transformers
+
+
+def _causal(transformers: Any, model: str, *, dtype: torch.dtype, attention: str) -> Any:
+    try:
+        return transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=attention).eval()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"model={model!r} cannot be loaded as a causal language model ({reason}); give its folder, or a hub name"
+        ) from None
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 of all weights by name, in float64."""
     weights = hashlib.sha256()
-    for name, parameter in sorted(loaded.state_dict().items()):
+    for name, parameter in sorted(model.state_dict().items()):
         weights.update(name.encode())
         weights.update(parameter.detach().to("cpu", torch.float64).numpy().tobytes())
-    hashes = {"checkpoint": weights.hexdigest(), "text": hashlib.sha256(written.encode()).hexdigest()}
-    return Problem(f"{type(loaded).__name__}, {len(targets)} adapted linears", loaded, loss, targets, hashes)
+    return weights.hexdigest()
 
 
 def match_targets(model: nn.Module, targets: Sequence[str] | str) -> tuple[str, ...]:

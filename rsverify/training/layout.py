@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Zero
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
@@ -132,6 +133,9 @@ class Group:
 
 def silent_on(configuration: Configuration) -> str | None:
     """Why configurations of this adapter cannot be stacked; None where they can."""
+    if not isinstance(configuration.adapter, Adapter):
+        name = getattr(configuration.adapter, "name", type(configuration.adapter).__name__)
+        return f"only an up-factor times a down-factor is stacked; {name} is not a product of factors with declared laws"
     if two_factors(configuration.adapter) is None:
         return f"only an up-factor times a down-factor is stacked; {configuration.adapter.name} is {configuration.adapter.expression!r}"
     return None

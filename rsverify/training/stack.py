@@ -84,6 +84,16 @@ class Stack:
             group.refresh()
         self.done[0] = at + 1
 
+    def row(self, row: int) -> dict[str, Tensor]:
+        """All that one configuration has become, as views: its factors, running moments and logs."""
+        g, group = next((k, group) for k, group in enumerate(self.groups) if group.lo <= row < group.lo + group.size)
+        at = row - group.lo
+        found = {"w": group.w[at], "entries": self.entries[row : row + 1]}
+        for (rows, _), states in zip(group.runs, self.states[g], strict=True):
+            if rows.start <= at < rows.stop:
+                found |= {f"state.{name}": value[at - rows.start] for name, value in states.items()}
+        return found | {f"log.{name}": value[:, row] for name, value in vars(self.logs).items()}
+
     def evaluate(self, switch: Switch, batch: Batch) -> Tensor:
         """The loss of every configuration on one batch, with its factors as they are. Shapes: (configurations,)."""
         found = []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,12 @@ from torch import Tensor
 from rsverify.errors import InputError
 from rsverify.training.attach import find_targets, linear_at
 from rsverify.training.blocklinear import Switch, patched
+from rsverify.training.checkpoint import describe, load, restore, save
 from rsverify.training.configuration import Configuration
 from rsverify.training.cost import run_cost
 from rsverify.training.folding import prepare
 from rsverify.training.layout import order, silent_on
+from rsverify.training.outofmemory import out_of_memory, refuse_too_much
 from rsverify.training.stack import Stack
 from rsverify.training.stepping import silent_on_step
 from rsverify.training.task import Batch, Task
@@ -30,8 +34,8 @@ from rsverify.training.workers import run_in_workers, shared_zeros, shares, work
 MEMORY = 256 << 20
 """Bytes of saved activations of one chunk of configurations, where the caller names no other bound."""
 
-Report = Callable[[int, int], None]
-"""Called with (steps done, steps asked for) of the slowest configuration."""
+SAVE_SECONDS = 30.0
+"""Between two checkpoints: what a kill can cost."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,9 @@ def train_stacked(
     workers: int | None = None,
     dtype: torch.dtype | None = None,
     share_first: bool = True,
-    report: Report | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[StackedRun], None] | None = None,
+    report_every: float = 0.5,
 ) -> StackedRun:
     """Train every configuration for some steps on one frozen model, all of them together; the model is as before afterwards.
 
@@ -143,49 +149,78 @@ def train_stacked(
             activations of a configuration are small against the memory.
         dtype: of factors, gradients and optimizer states; by default the base's own, and float32 over a bfloat16 base.
         share_first: let one pass of the bare model serve the first step of all where the added weight starts at zero.
-        report: called after every step with (done, asked).
-    Raises: InputError before any work for what cannot be trained, with the reason; BudgetError where memory does not suffice.
+        checkpoint: file that keeps the run: written every half minute, when interrupted and at the end; where it exists, the run
+            goes on from it. A run may be asked for more steps than before.
+        report: called with the run as far as it is, at most once in `report_every` seconds.
+    Raises: InputError before any work for what cannot be trained or a checkpoint of another run, with the reason; BudgetError where
+        memory does not suffice.
     """
     chosen = _checked(task, configurations, steps)
     ranked = order(chosen)
     weight = linear_at(task.model, task.targets[0]).weight
     dtype = dtype or (torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype)
+    widths = [(at.out_features, at.in_features) for at in (linear_at(task.model, name) for name in task.targets)]
+    refuse_too_much(task, chosen, dtype=dtype)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
         with one_thread(weight.device):
             folding = prepare(task, switch)
         if workers is None:
             workers = worker_count(device=weight.device, configurations=len(chosen), bytes_each=folding.bytes_each, memory=memory)
-        widths = [(at.out_features, at.in_features) for at in (linear_at(task.model, name) for name in task.targets)]
-        costs = [run_cost(rank=chosen[i].rank, tokens=folding.tokens, widths=widths) for i in ranked]
-        stacks, where = [], {}
-        for s, share in enumerate(shares(costs, workers)):
-            mine = [ranked[k] for k in share]
-            where |= {i: (s, row) for row, i in enumerate(mine)}
-            stacks.append(
-                Stack(
+        about = describe(task, chosen, dtype=dtype, probe=probe)
+        found = load(checkpoint, about, steps=steps) if checkpoint else None
+        done = found.done if found else (0,) * len(chosen)
+        stacks: list[Stack] = []
+        where: dict[int, tuple[int, int]] = {}
+        shared = workers > 1
+        for cohort in sorted(set(done)):  # a stack steps all of its configurations together
+            members = [i for i in ranked if done[i] == cohort]
+            costs = [run_cost(rank=chosen[i].rank, tokens=folding.tokens, widths=widths) for i in members]
+            for share in shares(costs, workers):
+                mine = [members[k] for k in share]
+                stack = Stack(
                     task, [chosen[i] for i in mine], steps=steps, dtype=dtype, copies=folding.copies(memory // workers), probe=probe,
-                    share_first=share_first, allocate=torch.zeros if workers == 1 else shared_zeros,
-                )
-            )  # fmt: skip
-        told = partial(_tell, stacks, report) if report else None
-        if workers == 1:
-            _run_here(stacks[0], switch, stopped=stopped, report=told)
-        else:
-            run_in_workers(stacks, switch, stopped=stopped, report=told)
-    return collect(chosen, stacks, [where[i] for i in range(len(chosen))], notes=folding.notes)
+                    share_first=share_first, allocate=shared_zeros if shared else torch.zeros,
+                )  # fmt: skip
+                if found and cohort:
+                    restore(found, stack, mine)
+                where |= {i: (len(stacks), row) for row, i in enumerate(mine)}
+                stacks.append(stack)
+        places = [where[i] for i in range(len(chosen))]
+        keep = partial(save, checkpoint, about, stacks, places) if checkpoint else None
+        told = Occasionally(report_every, lambda: report(collect(chosen, stacks, places, notes=folding.notes))) if report else None
+        try:
+            if shared:
+                run_in_workers(stacks, switch, stopped=stopped, report=told, pause=keep, pause_every=SAVE_SECONDS)
+            else:
+                saved = Occasionally(SAVE_SECONDS, keep) if keep else None
+                for stack in stacks:
+                    _run_here(stack, switch, stopped=stopped, after=[call for call in (told, saved) if call])
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            raise out_of_memory(error, memory=memory, copies=folding.copies(memory // workers), bytes_each=folding.bytes_each) from None
+        if keep:
+            keep()
+    return collect(chosen, stacks, places, notes=folding.notes)
 
 
-def _tell(stacks: Sequence[Stack], report: Report) -> None:
-    report(min(int(stack.done[0]) for stack in stacks), stacks[0].steps)
-
-
-def _run_here(stack: Stack, switch: Switch, *, stopped: Callable[[], bool], report: Callable[[], None] | None) -> None:
+def _run_here(stack: Stack, switch: Switch, *, stopped: Callable[[], bool], after: Sequence[Callable[[], None]]) -> None:
     if not int(stack.done[0]):
         stack.draw()
     while int(stack.done[0]) < stack.steps and not stopped():
         stack.advance(switch)
-        if report:
-            report()
+        for call in after:
+            call()
+
+
+class Occasionally:
+    """A call that is made at most once in so many seconds, the first time after as many."""
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self.seconds, self.call, self.last = seconds, call, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.last >= self.seconds:
+            self.call()
+            self.last = time.monotonic()
 
 
 def _checked(task: Task, configurations: Sequence[Configuration], steps: int) -> list[Configuration]:

@@ -103,9 +103,9 @@ def module_task(
         if loss is None:
             return _own_loss(net, outputs).reshape(1)
         if copies == 1:
-            return loss(outputs, batch).reshape(1)
+            return _scalar(loss(outputs, batch)).reshape(1)
         parts = [_part(outputs, c, copies) for c in range(copies)]
-        return torch.stack([loss(part, _part(batch, c, copies)).reshape(()) for c, part in enumerate(parts)])
+        return torch.stack([_scalar(loss(part, _part(batch, c, copies))) for c, part in enumerate(parts)])
 
     return Task(
         name or type(model).__name__,
@@ -123,6 +123,13 @@ def _examples(batch: Batch) -> int:
     if not sizes:
         raise InputError(f"batch={list(batch)} holds no tensor with an example axis; expected e.g. {{'input_ids': (examples, tokens)}}")
     return next(iter(sizes.values()))
+
+
+def _scalar(found: Any) -> Tensor:
+    if not (isinstance(found, Tensor) and found.numel() == 1):
+        shown = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"loss(outputs, batch) returned {shown}; expected a scalar tensor, e.g. the mean over the batch")
+    return found.reshape(())
 
 
 def _own_loss(model: nn.Module, outputs: Any) -> Tensor:

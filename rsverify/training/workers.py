@@ -109,8 +109,6 @@ def run_in_workers(
                 " or the number of configurations, or use --workers 1",
                 needed=math.nan, allowed=math.nan, unit="bytes",
             )  # fmt: skip
-    if report:
-        report()
 
 
 def _work(stack: Stack, switch: Switch, lock: Any, flag: Tensor, pipe: Any) -> None:

@@ -1,0 +1,143 @@
+"""`rsverify train`: many configurations of an adapter trained together, their curves written as they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from rsverify.cli.options import Alpha, Json, Ranks, Seed, complain, refuse_unwritable, write_json
+
+
+def train(
+    adapter: str,
+    *,
+    ranks: Ranks = None,
+    rule: Annotated[
+        list[str] | None,
+        Parameter(name="--rule", allow_leading_hyphen=True, help="Scaling rule, may be repeated [alpha/r, alpha/sqrt(r)]."),
+    ] = None,
+    optimizer: Annotated[list[str] | None, Parameter(name="--optimizer", help="Optimizer, may be repeated [adamw].")] = None,
+    lr: Annotated[str, Parameter(help="Learning rates, e.g. 1e-3 or 1e-4,1e-3.")] = "1e-3",
+    seeds: Annotated[int, Parameter(help="Draws of every configuration, from --seed on.")] = 3,
+    steps: Annotated[int, Parameter(help="Optimizer steps.")] = 50,
+    tokens: Annotated[int, Parameter(help="Tokens of a sequence.")] = 64,
+    sequences: Annotated[int, Parameter(help="Sequences of a batch.")] = 1,
+    targets: Annotated[
+        str | None, Parameter(help="Linears to adapt: names, endings or globs, e.g. q,v [all of the base's blocks].")
+    ] = None,
+    model: Annotated[str | None, Parameter(help="Hugging Face model (folder or hub name) in the place of the base; needs --text.")] = None,
+    text: Annotated[Path | None, Parameter(help="Text to train on [sympy's source].")] = None,
+    device: Annotated[str, Parameter(help="cpu, cuda or cuda:<index>.")] = "cpu",
+    dtype: Annotated[str, Parameter(help="float64, float32 or bfloat16; factors over bfloat16 are float32.")] = "float32",
+    memory: Annotated[str, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB.")] = "256MiB",
+    workers: Annotated[int | None, Parameter(help="Processes on a CPU [as many as torch has threads].")] = None,
+    out: Annotated[Path, Parameter(help="Folder of run.json, curves.csv, curves.png and the checkpoint.")] = Path("rsverify-train"),
+    alpha: Alpha = 20.0,
+    seed: Seed = 0,
+    json: Json = None,
+) -> int:
+    """Train every rank, rule, learning rate and draw in one pass; started again, it goes on where it was.
+
+    Example: `rsverify train lora --ranks 4:64 --lr 1e-3 --steps 100 --out run`
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from rsverify.report.training import summary_table, write_csv, write_figure
+    from rsverify.training import grid, train_stacked
+    from rsverify.training.device import as_dtype
+
+    refuse_unwritable(json)
+    if seeds < 1:
+        raise _refused(f"seeds={seeds}; expected at least 1")
+    wanted = grid(
+        ranks or "4:64", rule or ["alpha/r", "alpha/sqrt(r)"], seeds=range(seed, seed + seeds), lrs=_numbers(lr),
+        optimizers=optimizer or ["adamw"], adapters=[adapter], alpha=alpha,
+    )  # fmt: skip
+    bound = parse_bytes(memory)
+    names = None if targets is None else [name for name in targets.split(",") if name]
+    task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(f"out={str(out)!r} cannot be made ({error.strerror})") from None
+    console = Console(highlight=False)
+    console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
+    with Live(console=console, refresh_per_second=2, transient=True) as live:
+        run = train_stacked(
+            task, wanted, steps=steps, memory=bound, workers=workers, checkpoint=out / "checkpoint.safetensors",
+            report=lambda found: live.update(summary_table(found.to_json(), steps=steps)),
+        )  # fmt: skip
+    data = {"task": task.name, "hashes": dict(task.hashes), "seed": seed, "asked_steps": steps, **run.to_json()}
+    console.print(summary_table(data, steps=steps))
+    for c, step in zip(run.configurations, run.diverged, strict=True):
+        if step is not None:
+            console.print(f"diverged at step {step}: {c.text}")
+    for note in run.notes:
+        console.print(f"note: {note}")
+    write_json(data, out / "run.json")
+    write_csv(data, out / "curves.csv")
+    write_figure(data, out / "curves.png")
+    write_json(data, json)
+    if not run.complete:
+        complain(f"interrupted after {min(run.steps)} of {steps} steps; the same command goes on from there (out={str(out)!r})")
+        return 130
+    console.print(f"run.json, curves.csv and curves.png are in {out}")
+    return 0
+
+
+def parse_bytes(text: str) -> int:
+    """A size such as 256MiB, 2GiB or 1e9 in bytes.
+
+    Raises: InputError for anything else.
+    """
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1, "": 1}
+    word = text.strip()
+    for unit, size in units.items():
+        if unit and not word.endswith(unit):
+            continue
+        try:
+            value = float(word[: len(word) - len(unit)]) * size
+        except ValueError:
+            continue
+        if 1 <= value < 2**62:
+            return int(value)
+    raise _refused(f"memory={text!r} is not a size; expected e.g. 256MiB or 2GiB")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise _refused(f"lr={text!r}; expected numbers, e.g. 1e-3 or 1e-4,1e-3") from None
+
+
+def _refused(message: str) -> Exception:
+    from rsverify.errors import InputError
+
+    return InputError(message)
+
+
+def _task(
+    model: str | None, text: Path | None, targets: list[str] | None, *, tokens: int, sequences: int, device: str, dtype: Any, seed: int
+) -> Any:
+    if model is not None:
+        from rsverify.interop.transformers import task_from_pretrained
+
+        if text is None:
+            raise _refused(f"model={model!r} needs --text, a file to train on")
+        return task_from_pretrained(
+            model, text=text, targets=targets or "all-linear", tokens=tokens, sequences=sequences, device=device, dtype=dtype
+        )
+    from rsverify.training import fine_tuning_task
+    from rsverify.training.transformer import LINEARS
+
+    data = None
+    if text is not None:
+        try:
+            data = text.read_bytes()
+        except OSError as error:
+            raise _refused(f"text={str(text)!r} cannot be read ({error.strerror}); give a text file") from None
+    return fine_tuning_task(tokens=tokens, sequences=sequences, device=device, dtype=dtype, text=data, targets=tuple(targets or LINEARS))

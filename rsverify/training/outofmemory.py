@@ -1,0 +1,75 @@
+"""Memory that does not suffice: refused before work where it can be known, and told with what to lower where it cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from rsverify.errors import BudgetError
+from rsverify.training.attach import linear_at
+from rsverify.training.configuration import Configuration
+from rsverify.training.stepping import state_names
+from rsverify.training.task import Task
+
+
+def factor_bytes(task: Task, configurations: Sequence[Configuration], *, dtype: torch.dtype) -> int:
+    """Bytes of all factors, their gradients and running moments."""
+    total = 0
+    for c in configurations:
+        shapes = [linear_at(task.model, name).weight.shape for name in (c.targets or task.targets)]
+        moments = 0 if c.optimizer.name == "adafactor" else len(state_names(c.optimizer))
+        total += c.rank * sum(sum(shape) for shape in shapes) * dtype.itemsize * (2 + moments)
+    return total
+
+
+def available_bytes(device: torch.device) -> float:
+    """Memory that can still be had on the device; infinite where the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return float(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return math.inf
+
+
+def refuse_too_much(task: Task, configurations: Sequence[Configuration], *, dtype: torch.dtype, available: float | None = None) -> None:
+    """Refuse configurations whose factors, gradients and moments alone exceed the memory that is there.
+
+    Raises: BudgetError that says how many configurations, or which rank, would fit.
+    """
+    if available is None:
+        available = available_bytes(linear_at(task.model, task.targets[0]).weight.device)
+    needed = factor_bytes(task, configurations, dtype=dtype)
+    if needed <= available:
+        return
+    share = available / needed
+    dearest = max(configurations, key=lambda c: c.rank)
+    raise BudgetError(
+        f"{len(configurations)} configurations need {_shown(needed)} for factors, gradients and optimizer states,"
+        f" {_shown(available)} are there:"
+        f" ask for at most {int(len(configurations) * share)} of them at once, or lower the largest rank from {dearest.rank} to about"
+        f" {max(1, int(dearest.rank * share))}",
+        needed=needed, allowed=available, unit="bytes",
+    )  # fmt: skip
+
+
+def out_of_memory(error: BaseException, *, memory: int, copies: int, bytes_each: int) -> BaseException:
+    """What to lower, and to what, where an allocation failed in a step; any other error as it is."""
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+        return error
+    if copies > 1:
+        cure = f"lower memory from {_shown(memory)} to {_shown(max(bytes_each, memory // 2))} (now {copies} configurations at once)"
+    else:
+        cure = f"one configuration alone saves {_shown(bytes_each)} of activations: halve the tokens or sequences of a batch"
+    return BudgetError(f"out of memory in a step: {cure}", needed=float(copies * bytes_each), allowed=float(memory), unit="bytes")
+
+
+def _shown(size: float) -> str:
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size:.0f} bytes"

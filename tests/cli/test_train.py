@@ -1,0 +1,88 @@
+"""`rsverify train`: files, exit codes, going on, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from rsverify.cli import main
+from rsverify.cli.train import parse_bytes
+from rsverify.errors import InputError
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # a table that does not wrap
+    path = tmp_path / "text.txt"
+    path.write_text("What a rank costs, and what it buys. " * 20)
+    return path
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *map(str, words)])
+    return stop.value.code
+
+
+def test_writes_its_curves_and_goes_on(tmp_path, text, capsys):
+    out = tmp_path / "run"
+    words = ["lora", "--ranks", "2,8", "--seeds", 2, "--tokens", 16, "--text", text, "--out", out, "--workers", 1]
+    assert run(*words, "--steps", 2) == 0
+    shown = capsys.readouterr().out
+    assert "8 configurations of lora" in shown
+    assert "alpha/sqrt(r)" in shown
+    data = json.loads((out / "run.json").read_text())
+    assert data["complete"]
+    assert [c["rank"] for c in data["configurations"]] == [2] * 4 + [8] * 4
+    rows = list(csv.DictReader((out / "curves.csv").open()))
+    assert len(rows) == 8 * 2
+    assert float(rows[0]["loss"]) == data["configurations"][0]["loss"][0]
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert run(*words, "--steps", 3, "--json", tmp_path / "more.json") == 0
+    more = json.loads((tmp_path / "more.json").read_text())
+    assert [c["loss"][:2] for c in more["configurations"]] == [c["loss"] for c in data["configurations"]]
+    capsys.readouterr()
+    assert run(*words, "--steps", 3, "--alpha", 5) == 2
+    assert "alpha=20.0 then, 5.0 now" in capsys.readouterr().err
+
+
+def test_divergence_is_marked_and_the_run_holds(tmp_path, text, capsys):
+    words = ["--optimizer", "sgd", "--lr", "1e-3,1e30", "--ranks", "4", "--rule", "alpha/r", "--seeds", 1, "--workers", 1]
+    assert run("lora", *words, "--steps", 4, "--tokens", 16, "--text", text, "--out", tmp_path / "run") == 0
+    assert "diverged at step" in capsys.readouterr().out
+    found = json.loads((tmp_path / "run" / "run.json").read_text())["configurations"]
+    assert found[0]["diverged"] is None
+    assert found[1]["diverged"] in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--targets", "value"], "end in: q, k, v, o, gate, up, down"),
+        (["--tokens", "100000"], "shorter than one batch"),
+        (["--memory", "much"], "memory='much'"),
+        (["--lr", "fast"], "lr='fast'"),
+        (["--seeds", "0"], "seeds=0"),
+        (["--ranks", "0"], "0 is not a rank"),
+        (["--device", "cuda:77"], "not available"),
+        (["--model", "/nowhere/at/all"], "cannot be loaded"),
+    ],
+)
+def test_refuses(words, said, tmp_path, text, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert run("lora", "--text", text, "--out", tmp_path / "run", *words) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_sizes():
+    assert parse_bytes("256MiB") == 256 << 20
+    assert parse_bytes("1.5 GiB") == 3 << 29
+    assert parse_bytes("1e9") == 10**9
+    for text in ("", "-1MiB", "GiB", "nanMiB"):
+        with pytest.raises(InputError):
+            parse_bytes(text)
