@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting, data_quantities, setting
@@ -13,6 +14,7 @@ from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import BudgetError, InputError
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.engines import sampler_for
+from rsverify.montecarlo.modules import Build, ModuleSampler, module_setting
 from rsverify.montecarlo.observables import check_askable
 from rsverify.montecarlo.procedure import Progress, Question, answer
 from rsverify.montecarlo.samplers import Task
@@ -26,7 +28,7 @@ LEARNING_RATE = 1e-3
 
 
 def estimate(
-    adapter: Adapter | str,
+    adapter: Adapter | str | Build,
     rule: ScalingRule | str | Callable[[float, float], float],
     *,
     optimizer: Optimizer | str = "sgd",
@@ -59,6 +61,8 @@ def estimate(
     1 - error_budget / statements. The curve belongs to the sizes in `data`.
 
     Args:
+        adapter: declared, by object or name; or a factory build(rank, base, alpha) of torch modules, which is judged as it is built: the
+            rule is then the one it claims to follow, and is not applied to it.
         lr: 1e-3 unless given.
         curve: an exact prediction of the same claim, to be taken out before the slope is read: nothing is then extrapolated.
             By default the finite-rank law of the engine is, where it has one.
@@ -70,12 +74,19 @@ def estimate(
         reach; Diverged where a run overflows, with rank and step.
     """
     ranks = parse_ranks(ranks)
-    asked = setting(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    describe = partial(
+        setting if isinstance(adapter, Adapter | str) else module_setting, optimizer=optimizer, quantity=quantity, statistic=statistic,
+        probe=probe, steps=steps, regime=regime,
+    )  # fmt: skip
+    asked: Setting = describe(adapter, rule)
     _check(
         ranks, {"d_in": d_in, "d_out": d_out, "samples": samples, "statements": statements},
         {"alpha": alpha, "lr": lr, "margin": margin, "precision": precision}, error_budget,
     )  # fmt: skip
-    check_askable(asked)
+    if isinstance(adapter, Adapter | str):
+        check_askable(asked)
+    elif engine != "auto":
+        raise InputError(f"engine={engine!r}: a module is judged by the dense engine alone; leave it at auto")
     if regime == "width" and ranks[-1] * 8 > min(d_in, d_out):
         raise InputError(
             f"regime='width' with d_in={d_in}, d_out={d_out} and rank {ranks[-1]}: widths must be at least 8 times the largest rank; "
@@ -101,7 +112,8 @@ def estimate(
         ranks=ranks, level=level_for(error_budget, statements), margin=margin, precision=precision, curve=curve, data=data,
         samples=samples, width=max(d_in, d_out) if regime == "rank" else 1, sequential=sequential,
     )  # fmt: skip
-    return answer(question, sampler_for(task, engine), progress)
+    sampler = sampler_for(task, engine) if isinstance(adapter, Adapter | str) else ModuleSampler(task, adapter)
+    return answer(question, sampler, progress)
 
 
 def _check(ranks: tuple[int, ...], whole: dict[str, int], positive: dict[str, float | None], error_budget: float) -> None:

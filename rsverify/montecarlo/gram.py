@@ -149,7 +149,12 @@ def outputs(state: State, W: np.ndarray, columns: np.ndarray, gamma: float) -> n
 
     Shapes: W (draws, k, k), columns (k, m) -> (draws, p, m).
     """
-    return gamma * (state.P @ (W @ (state.M @ columns)))
+    if state.P.ndim > 2:
+        return gamma * (state.P @ (W @ (state.M @ columns)))
+    # One state for all draws: two products of tall matrices in place of two small ones for each draw.
+    draws, k, m = len(W), len(columns), columns.shape[1]
+    seen = (W.reshape(draws * k, k) @ (state.M @ columns)).reshape(draws, k, m)
+    return np.swapaxes((np.swapaxes(seen, 1, 2).reshape(draws * m, k) @ (gamma * state.P.T)).reshape(draws, m, len(state.P)), 1, 2)
 
 
 def gradients(state: State, R: np.ndarray, V: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:

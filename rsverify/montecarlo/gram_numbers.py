@@ -58,8 +58,9 @@ class Seen:
             return self._input_gradient(state, W, off_span)
         y = gram.outputs(state, W, self.data.R_probe, self.gamma)  # before training the output is zero: it is its own update
         along = -self.V / np.linalg.norm(self.V, axis=0)
-        component = mean_component(y, along)
-        return reduced(self.claim, np.einsum("npi,npi->n", y, y), component, y.shape[1] * y.shape[2]), not y.any()
+        component = mean_component(y, along) if self.claim.statistic == "projection" else None
+        squares = np.square(y).sum(axis=(1, 2))
+        return reduced(self.claim, squares, component, y.shape[1] * y.shape[2]), not squares.any() and not y.any()
 
     def _gradients(self, state: gram.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
         norms = gram.squared_norms(*gram.gradients(state, self.data.R, self.V, self.gamma), W)

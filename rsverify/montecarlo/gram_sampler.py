@@ -114,11 +114,14 @@ class GramSampler(Sampler):
 
         return joined(rank, over_blocks(work, draws=draws, block=block, workers=workers))
 
-    def _matrices(self, rank: int, name: tuple[str | int, ...], draws: int, chunk: int) -> Iterator[tuple[np.ndarray, np.random.Generator]]:
+    def _matrices(
+        self, rank: int, name: tuple[str | int, ...], draws: int, chunk: int
+    ) -> Iterator[tuple[np.ndarray, np.random.Generator | None]]:
         """The Gram matrices of a block at unit spread, in chunks, and the generator of what lies off the span."""
         seed, k = self.task.seed, len(self.data.R)
-        chi, normal, off = (stream(seed, "gram", *name, what) for what in ("chi", "normal", "off"))
+        off = stream(seed, "gram", *name, "off") if needs_off_span(self.task.setting.claim) else None
         if isinstance(self.factors.law, Gaussian):
+            chi, normal = (stream(seed, "gram", *name, what) for what in ("chi", "normal"))
             while draws > 0:
                 yield square(wishart_factor(min(chunk, draws), k, rank, chi=chi, normal=normal)), off
                 draws -= chunk
@@ -211,11 +214,13 @@ class GramSampler(Sampler):
             self._states[rank, steps] = state
         return self._states[rank, steps]
 
-    def _numbers(self, rank: int, W: np.ndarray, off: np.random.Generator) -> Sample:
+    def _numbers(self, rank: int, W: np.ndarray, off: np.random.Generator | None) -> Sample:
         """The claim's numbers for Wishart matrices of unit spread."""
         setting, spread = self.task.setting, self.spread(rank)
         W, d_in = W * spread**2, len(self.data.Q)
-        off_span = off_span_draws(off, len(W), d_in - len(self.data.R), self.loss.shape[1]) if needs_off_span(setting.claim) else None
+        off_span = (
+            off_span_draws(off, len(W), d_in - len(self.data.R), self.loss.shape[1]) if off and needs_off_span(setting.claim) else None
+        )
         seen = Seen(
             claim=setting.claim, factors=self.factors, trained=setting.adapter.trainable, data=self.data, V=self.loss.signals,
             rank=rank, gamma=self.task.gamma(rank), spread=spread,

@@ -6,6 +6,8 @@ Below k rows Z itself is smaller and is drawn. Source: Bartlett 1933; Anderson 2
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from rsverify.errors import InputError
@@ -25,12 +27,17 @@ def wishart_factor(draws: int, k: int, r: int, *, chi: np.random.Generator, norm
     if r < k:
         return normal.standard_normal((draws, r, k))
     found = np.zeros((draws, k, k))
-    rows, columns = np.triu_indices(k, 1)
+    rows, columns = _above(k)
     found[:, rows, columns] = normal.standard_normal((draws, len(rows)))
     # r - i as whole numbers: exact to 2**53. chi(f)**2 is twice a gamma variable of shape f / 2.
     halves = np.asarray([(r - i) / 2 for i in range(k)])
     found[:, range(k), range(k)] = np.sqrt(2 * chi.standard_gamma(halves, (draws, k)))
     return found
+
+
+@cache
+def _above(k: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.triu_indices(k, 1)
 
 
 def gram(factor: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import setting
 from rsverify.definitions.laws import Gaussian, Zero
 from rsverify.errors import BudgetError, InputError
+from rsverify.montecarlo import estimate
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.dense import Engine
 from rsverify.montecarlo.engines import Task, sampler_for
@@ -142,6 +143,16 @@ def test_refusals():
         _module(budget=Budget(bytes=10**6)).sample(2**16, "x", 1)
     with pytest.raises(BudgetError, match="one draw at rank"):
         _module().sample(2**30, "x", 1)
+
+
+@pytest.mark.statistical
+def test_estimate_takes_a_factory():
+    found = estimate(Lora, "alpha/sqrt(r)", ranks=(4, 16, 64), d_in=4, d_out=3, budget=Budget(draws=120), statistic="projection")
+    assert found.engine == "dense, module" and found.claim.init == "as built" and found.claim.adapter == "Lora"
+    # The projection's mean is gamma**2 lr r |x|**2 / d_in = alpha**2 lr = 0.4 at every rank; false at a rate of 3e-6.
+    assert all(point.lo < 0.4 < point.hi for point in found.curve)
+    with pytest.raises(InputError, match="leave it at auto"):
+        estimate(Lora, "alpha/sqrt(r)", ranks=(4, 16), engine="gram")
 
 
 def test_torch_is_loaded_only_when_a_module_is_judged():
