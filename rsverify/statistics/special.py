@@ -81,7 +81,7 @@ def student_upper(tail: float, freedom: float) -> float:
         density = math.exp(scale - (freedom + 1) / 2 * math.log1p(t * t / freedom))
         step = miss * here / (t * density)
         u = u + step if lo <= u + step <= hi else (lo + hi) / 2 if hi < math.inf else u + 1
-        if abs(step) < 1e-15 * max(1.0, abs(u)):
+        if abs(step) < 1e-8:  # Newton's error squares: what is left is below 1e-15
             break
     return math.exp(u)
 

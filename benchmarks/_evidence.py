@@ -1,0 +1,26 @@
+"""What a benchmark leaves behind: its numbers, what was promised, and how they were made, as one JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rsverify.records import to_json
+from rsverify.report.provenance import provenance
+
+FOLDER = Path(__file__).parent / "evidence"
+
+
+def write(name: str, lines: list[dict[str, Any]], *, seed: int = 0, **settings: Any) -> bool:
+    """Print each line with its promise, write them all, and say whether every promise is kept."""
+    for line in lines:
+        print(f"{'kept  ' if line['kept'] else 'BROKEN'}  {line['what']}: {line['value']}  (asked: {line['asked']})")
+    FOLDER.mkdir(exist_ok=True)
+    made = to_json(provenance(seed=seed, settings=settings))
+    (FOLDER / f"{name}.json").write_text(json.dumps({"lines": lines, "provenance": made}, indent=1) + "\n", encoding="utf-8")
+    return all(line["kept"] for line in lines)
+
+
+def line(what: str, value: Any, asked: str, kept: bool) -> dict[str, Any]:
+    return {"what": what, "value": value, "asked": asked, "kept": bool(kept)}
