@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from rsverify.errors import InputError
 from rsverify.records import Estimate
+from rsverify.report.figures import plain_log_axes
 
 INK, POWER = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by colour-blind readers
 
@@ -40,8 +41,7 @@ def draw(found: Estimate, path: Path) -> None:
             axes.fill_between(x, np.minimum(low, high), np.maximum(low, high), color=POWER, alpha=0.2, linewidth=0)
             axes.plot(x, middle, color=POWER, linewidth=1.2, label=f"r**({found.exponent:+.4f}), the limit")
         axes.legend(frameon=False, fontsize=9)
-        axes.set_yscale("log")
-    axes.set_xscale("log", base=2)
+        plain_log_axes(axes)
     axes.set_xlabel("rank r")
     axes.set_ylabel(f"{claim.quantity} ({claim.statistic})")
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)

@@ -12,6 +12,7 @@ matplotlib.use("svg")
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rsverify.records import Row
 
@@ -51,8 +52,7 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
         if row.measured is not None and not row.measured.zero:
             _points(axes, row.measured.curve, colour, marker, filled=False)
             spoke["transformer"] = False
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    plain_log_axes(axes)
     axes.set_xlabel("rank r")
     axes.set_ylabel("magnitude over that at the smallest rank")
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
@@ -64,6 +64,18 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def plain_log_axes(axes: Any) -> None:
+    """Logarithmic axes, ranks to base 2, with numbers written out: powers set as mathematics take as long as all else in a picture."""
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 1e-4 <= value < 1e6 else f"{value:.0e}"))
+        axis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_ylim()
+    if high < 100 * low:  # so few decades have few powers of ten to write
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
 
 
 def _predicted(row: Row, x: np.ndarray) -> np.ndarray:
