@@ -41,8 +41,10 @@ def expectation(tensor: Tensor, adapter: Adapter) -> sp.Expr:
         state = _state(term)
         merged[state] = merged.get(state, sp.Integer(0)) + term.coefficient
     engine = _engine(adapter)
-    for state in merged:
-        engine.check(state)
+    engine.diagrams = 0
+    for state, coefficient in merged.items():
+        if coefficient != 0:
+            engine.check(state)
     return sp.Add(*(coefficient * engine.written(engine.expect(state)) for state, coefficient in merged.items() if coefficient != 0))
 
 
@@ -99,7 +101,6 @@ class Engine:
 
     def check(self, state: State) -> None:
         """Refuse what would take minutes before anything is computed."""
-        self.diagrams = 0
         for name, count in _occurrences(state).items():
             if self._first(name, count) > MAX_WAYS:
                 raise self._too_large(state)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Frozen, Zero
 from rsverify.errors import NotDerivable
@@ -85,6 +86,20 @@ def inner(left: Tensor, right: Tensor) -> Tensor:
         b = b.joined(b.free, a.free)
         found.append(Term(a.coefficient * b.coefficient, a.atoms + b.atoms))
     return tuple(found)
+
+
+def merged(tensor: Tensor) -> Tensor:
+    """The same sum with equal networks written once."""
+    total: dict[tuple[object, ...], tuple[sp.Expr, Term]] = {}
+    for term in tensor:
+        number = {index: k for k, index in enumerate(dict.fromkeys((*term.free, *(i for atom in term.atoms for i in atom.indices))))}
+        free = {index: place for place, index in enumerate(term.free)}
+        labels = [(index.axis, free.get(index, -1)) for index in number]
+        form = invariants.canonical(labels, [(atom.tensor, tuple(number[i] for i in atom.indices)) for atom in term.atoms])
+        coefficient, first = total.get(form, (sp.Integer(0), term))
+        total[form] = coefficient + term.coefficient, first
+    expanded = ((sp.expand(coefficient), term) for coefficient, term in total.values())
+    return tuple(Term(coefficient, term.atoms, term.free) for coefficient, term in expanded if coefficient != 0)
 
 
 def data(name: str, axes: str | Sequence[str]) -> Tensor:

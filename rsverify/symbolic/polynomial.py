@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.errors import NotDerivable
+from rsverify.errors import BudgetError, InputError, NotDerivable
 from rsverify.records import Claim
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.moments import expectation
-from rsverify.symbolic.network import Tensor, at_init, contraction, data, inner, scaled
+from rsverify.symbolic.network import Tensor, at_init, contraction, data, inner, merged, scaled
 from rsverify.symbolic.sizes import factor_size
 
 Factors = Mapping[str, Tensor]
@@ -28,70 +29,96 @@ def gradient(adapter: Adapter, factors: Factors, name: str) -> Tensor:
     return contraction(adapter, factors, without=name, row="v", column="x")
 
 
-def sgd_displacement(adapter: Adapter, factors: Factors, optimizer: Optimizer, name: str) -> Tensor:
-    """What one step adds to a factor."""
-    rate = s.lr * learning_rate_ratio(optimizer, name)
-    moved = scaled(gradient(adapter, factors, name), -rate)
-    decay = sp.nsimplify(optimizer.option("weight_decay"), rational=True)
-    return moved + scaled(factors[name], -rate * decay) if decay else moved
-
-
 def learning_rate_ratio(optimizer: Optimizer, name: str) -> sp.Expr:
     """The learning rate of a factor over the base rate: LoRA+'s ratio belongs to B."""
     return sp.nsimplify(optimizer.option("lr_ratio"), rational=True) if name == "B" else sp.Integer(1)
 
 
 def stepped(adapter: Adapter, optimizer: Optimizer, steps: int) -> dict[str, Tensor]:
-    """The factors after so many SGD steps on one repeated sample.
+    """The factors after so many SGD steps on one repeated sample, as sums of networks in the draws at init.
 
-    Raises: NotDerivable beyond one step.
+    Raises: BudgetError where the products of several steps have too many terms.
     """
-    if steps > 1:
-        raise NotDerivable(f"{steps} steps need the closed form in A_0 (B_k = Q_k A_0', A_k = A_0 M_k), which is not written yet")
     factors = init_factors(adapter)
-    if steps == 0:
-        return factors
-    return {name: factors[name] + (sgd_displacement(adapter, factors, optimizer, name) if name in adapter.trainable else ())
-            for name in factors}  # fmt: skip
+    buffers: dict[str, Tensor] = dict.fromkeys(adapter.trainable, ())
+    kept = sp.nsimplify(optimizer.option("momentum"), rational=True) if optimizer.name == "momentum" else sp.Integer(0)
+    decay = sp.nsimplify(optimizer.option("weight_decay"), rational=True)
+    for step in range(1, steps + 1):
+        moved = dict(factors)
+        for name in adapter.trainable:
+            _check_terms(adapter, factors, name, step)
+            pull = gradient(adapter, factors, name) + (scaled(factors[name], decay) if decay else ())
+            buffers[name] = merged(scaled(buffers[name], kept) + pull if kept else pull)
+            moved[name] = merged(factors[name] + scaled(buffers[name], -s.lr * learning_rate_ratio(optimizer, name)))
+        factors = moved
+    return factors
 
 
-def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.Expr, bool]:
-    """The claim's magnitude: (E of the square, True), or for a projection (the signed mean, False)."""
+MAX_TERMS = 150
+"""Networks that a quantity may be the sum of: second moments meet pairs of them."""
+
+
+def _check_terms(adapter: Adapter, factors: Factors, name: str, step: int) -> None:
+    count = math.prod(len(tensor) for other, tensor in factors.items() if other != name)
+    if count > MAX_TERMS:
+        raise BudgetError(
+            f"at step {step} the gradient of {name} in {adapter.expression!r} is a sum of {count} networks, and at most {MAX_TERMS} are"
+            " followed: ask for fewer steps, or sample them",
+            needed=count, allowed=MAX_TERMS, unit="networks",
+        )  # fmt: skip
+
+
+def observed(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[Tensor, Tensor]:
+    """The quantity of a claim as a network, and the direction of its projection: (y, -v), (y, x), or a scalar and nothing.
+
+    A direction is not of length one: its length is v_norm2 or x_norm2 to the power 1/2.
+    """
     factors = init_factors(adapter)
     after = stepped(adapter, optimizer, claim.steps)
     kind = claim.quantity.partition(":")[0]
+    rows, columns = adapter.result
     if kind in ("output", "update"):
         change = contraction(adapter, after, column="x'")
         # Where the weight added at init is not zero, what it did to the output is taken off: of the update by its name.
         if kind == "update":
             change = change + scaled(contraction(adapter, factors, column="x'"), sp.Integer(-1))
-        if claim.statistic == "projection":
-            return -expectation(inner(change, data("v", adapter.result[0])), adapter) / sp.sqrt(s.v_norm2), False
-        return expectation(inner(change, change), adapter) / entries(adapter, claim, d=s.d_out), True
+        return merged(change), scaled(data("v", rows), sp.Integer(-1))
     if kind == "input_gradient":
-        passed = contraction(adapter, after, row="v")
-        if claim.statistic == "projection":
-            return expectation(inner(passed, data("x", adapter.result[1])), adapter) / sp.sqrt(s.x_norm2), False
-        return expectation(inner(passed, passed), adapter) / entries(adapter, claim, d=s.d_in), True
+        return merged(contraction(adapter, after, row="v")), data("x", columns)
     if kind == "loss_decrease":
         terms: Tensor = ()
         for name in adapter.trainable:
-            step = sgd_displacement(adapter, factors, optimizer, name)
-            terms += scaled(inner(gradient(adapter, factors, name), step), sp.Integer(-1))
+            step = after[name] + scaled(factors[name], sp.Integer(-1))
+            terms += scaled(inner(gradient(adapter, factors, name), merged(step)), sp.Integer(-1))
+        return merged(terms), ()
+    raise NotDerivable(f"{claim.quantity} is no vector: ask for its rms or frobenius norm")
+
+
+def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.Expr, bool]:
+    """The claim's magnitude: (E of the square, True), or for a projection (the signed mean, False)."""
+    kind = claim.quantity.partition(":")[0]
+    if kind in ("output", "update", "input_gradient", "loss_decrease"):
+        y, direction = observed(adapter, optimizer, claim)
+        if len(y) > MAX_TERMS:
+            raise BudgetError(
+                f"{claim.quantity} after {claim.steps} steps of {adapter.expression!r} is a sum of {len(y)} networks: {len(y) ** 2} pairs,"
+                f" at most {MAX_TERMS**2}; ask for fewer steps, or sample them", needed=len(y), allowed=MAX_TERMS, unit="networks",
+            )  # fmt: skip
+        scalar = kind == "loss_decrease"
         if claim.statistic == "projection":
-            return expectation(terms, adapter), False
-        return expectation(inner(terms, terms), adapter), True
-    names = adapter.trainable if kind == "gradient_norm" else (str(claim.factor),)
+            length = sp.Integer(1) if scalar else sp.sqrt(s.x_norm2 if kind == "input_gradient" else s.v_norm2)
+            return expectation(y if scalar else inner(y, direction), adapter) / length, False
+        entries = 1 if scalar or claim.statistic != "rms" else s.d_in if kind == "input_gradient" else s.d_out
+        return expectation(inner(y, y), adapter) / entries, True
+    if claim.statistic == "projection":
+        raise NotDerivable("a projection is defined for output, update, input_gradient and loss_decrease only")
+    if claim.factor is not None and claim.factor not in adapter.trainable:
+        raise InputError(f"quantity={claim.quantity!r}: factor {claim.factor} is frozen and has no gradient; trained are {adapter.trainable}")
+    after = stepped(adapter, optimizer, claim.steps)
+    names = (claim.factor,) if claim.factor else adapter.trainable
     total: sp.Expr = sp.Integer(0)
     for name in names:
         g = gradient(adapter, after, name)
         total += expectation(inner(g, g), adapter)
-    if claim.statistic == "projection":
-        raise NotDerivable("a projection is defined for output, update, input_gradient and loss_decrease only")
     # The norm of all factors is one number: its rms is over draws alone. A single factor's gradient has entries.
     return total / (factor_size(adapter, names) if claim.statistic == "rms" and claim.factor else 1), True
-
-
-def entries(adapter: Adapter, claim: Claim, *, d: sp.Expr) -> sp.Expr:
-    """What the squared norm is divided by: the number of entries for an rms, one for a norm."""
-    return d if claim.statistic == "rms" else sp.Integer(1)
