@@ -8,7 +8,7 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import coherence, epsilon, muon, normstep, polynomial, signstep
+from rsverify.symbolic import coherence, epsilon, muon, normstep, polynomial, signstep, steps
 from rsverify.symbolic.magnitude import Magnitude
 from rsverify.symbolic.scalarsteps import SIGN_LIKE
 from rsverify.symbolic.twofactor import two_factors
@@ -21,7 +21,7 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude
     """
     if optimizer.option("clip"):
         raise NotDerivable("clipping ties the step to the norm over all layers")
-    if claim.steps == 0 or optimizer.name == "sgd" or (optimizer.name == "momentum" and claim.steps == 1):
+    if claim.steps == 0 or optimizer.name in ("sgd", "momentum"):
         return _polynomial(adapter, optimizer, claim)
     if "eps" in optimizer.defaults and optimizer.theory_option("eps"):
         if claim.steps > 1:
@@ -45,5 +45,8 @@ def _nonlinear(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitud
 
 
 def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    if claim.steps > 1 and steps.up_and_down(adapter):
+        value, squared = steps.magnitude(adapter, optimizer, claim)
+        return Magnitude(value, squared, adapter=adapter)  # its powers of 1 +- t are the short form: it is not multiplied out
     value, squared = polynomial.magnitude(adapter, optimizer, claim)
     return Magnitude(sp.factor_terms(sp.expand(value)), squared, adapter=adapter)

@@ -112,13 +112,24 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
         return expectation(inner(y, y), adapter) / entries, True
     if claim.statistic == "projection":
         raise NotDerivable("a projection is defined for output, update, input_gradient and loss_decrease only")
-    if claim.factor is not None and claim.factor not in adapter.trainable:
-        raise InputError(f"quantity={claim.quantity!r}: factor {claim.factor} is frozen and has no gradient; trained are {adapter.trainable}")
+    names = asked_gradients(adapter, claim)
     after = stepped(adapter, optimizer, claim.steps)
-    names = (claim.factor,) if claim.factor else adapter.trainable
     total: sp.Expr = sp.Integer(0)
     for name in names:
         g = gradient(adapter, after, name)
         total += expectation(inner(g, g), adapter)
     # The norm of all factors is one number: its rms is over draws alone. A single factor's gradient has entries.
     return total / (factor_size(adapter, names) if claim.statistic == "rms" and claim.factor else 1), True
+
+
+def asked_gradients(adapter: Adapter, claim: Claim) -> tuple[str, ...]:
+    """The factors whose gradients a claim speaks of.
+
+    Raises: InputError where the factor is frozen.
+    """
+    if claim.factor is None:
+        return adapter.trainable
+    if claim.factor not in adapter.trainable:
+        trained = ", ".join(adapter.trainable)
+        raise InputError(f"quantity={claim.quantity!r}: factor {claim.factor} is frozen and has no gradient; trained are {trained}")
+    return (claim.factor,)

@@ -14,17 +14,19 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Zero
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.errors import BudgetError, InputError, NotDerivable
+from rsverify.errors import BudgetError, NotDerivable
 from rsverify.records import Claim
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.magnitude import exact_number
 from rsverify.symbolic.moments import expectation
 from rsverify.symbolic.network import Atom, Index, Tensor, Term
-from rsverify.symbolic.polynomial import learning_rate_ratio
+from rsverify.symbolic.polynomial import asked_gradients, learning_rate_ratio
 from rsverify.symbolic.sizes import factor_size
 
-MAX_LENGTH = 300
-"""Terms of one coefficient of Q or M: above this formulas are too deep to be read back."""
+MAX_STEPS = 100
+"""Of plain SGD: the exponent is read off all 4 k powers of the learning rate, which takes seconds here and minutes at 400."""
+MAX_LENGTH = 60
+"""Terms of one coefficient of Q or M: above this reading off the exponents takes more than ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ def coefficients(adapter: Adapter, optimizer: Optimizer, steps: int) -> Coeffici
     decay, kept = exact_number(optimizer.option("weight_decay")), momentum(optimizer)
     rate_b = s.lr * learning_rate_ratio(optimizer, up)
     rate_a = s.lr * learning_rate_ratio(optimizer, down) if down in adapter.trainable else sp.Integer(0)
+    if steps > MAX_STEPS:
+        raise BudgetError(
+            f"{steps} steps make a polynomial of degree {4 * steps} in the learning rate; at most {MAX_STEPS} steps are written out,"
+            " `pathwise` gives the closed form of any number", needed=steps, allowed=MAX_STEPS, unit="steps",
+        )  # fmt: skip
     if not decay and not kept and rate_a == s.lr and rate_b == s.lr:
         return repeated(steps)
     q, a, m = sp.Integer(0), sp.Integer(1), sp.Integer(0)
@@ -85,7 +92,7 @@ def momentum(optimizer: Optimizer) -> sp.Expr:
 def repeated(steps: int) -> Coefficients:
     """The closed form of plain SGD: with t = lr gamma |v| |x|, 1 + m |x|**2 -+ q |v| |x| = (1 +- t)**steps.
 
-    In words: one step maps p = 1 + m |x|**2 and u = |v| |x| q to p - t u and u - t p, so that p - u and p + u are multiplied by 1 + t, 1 - t.
+    In words: one step maps p = 1 + m |x|**2 and u = |v| |x| q to p - t u and u - t p: it multiplies p - u by 1 + t and p + u by 1 - t.
     """
     size = sp.sqrt(s.v_norm2) * sp.sqrt(s.x_norm2)
     t = s.lr * s.gamma * size
@@ -178,11 +185,9 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
         return (reach * f.mean, False) if claim.statistic == "projection" else (reach**2 * f.square, True)
     if claim.statistic == "projection":
         raise NotDerivable("a projection is defined for output, update, input_gradient and loss_decrease only")
-    if claim.factor is not None and claim.factor not in adapter.trainable:
-        raise InputError(f"quantity={claim.quantity!r}: factor {claim.factor} is frozen and has no gradient; trained are {adapter.trainable}")
     of = {
         up: (s.gamma * (k.a + k.m * s.x_norm2)) ** 2 * s.v_norm2 * f.mean,
         down: (s.gamma * k.q * s.v_norm2) ** 2 * s.x_norm2 * f.mean,
     }
-    asked = (claim.factor,) if claim.factor else adapter.trainable
+    asked = asked_gradients(adapter, claim)
     return sp.Add(*(of[name] for name in asked)) / (factor_size(adapter, asked) if claim.statistic == "rms" and claim.factor else 1), True
