@@ -1,0 +1,161 @@
+"""pytest plugin `rsverify`: options for checks and statements about adapters, and a summary of what they said.
+
+Loading it costs nothing: neither torch, sympy nor hypothesis is imported before an option or a test asks for them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rsverify.testing import statements
+
+if TYPE_CHECKING:
+    from rsverify.testing.xfails import Expected
+
+MARK = "rsverify_check"
+_PROPERTY = "rsverify"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("rsverify", "checks of low-rank adapters")
+    group.addoption(
+        "--rsverify-xfails", metavar="FILE",
+        help="checks of parametrize_with_checks that are expected to fail, one a line: '[subject::]check_name: reason'",
+    )  # fmt: skip
+    group.addoption(
+        "--rsverify-max-examples", metavar="N", type=_count, help="examples of each Hypothesis test that does not set its own number"
+    )
+    group.addoption(
+        "--rsverify-error-budget", metavar="RATE", type=_rate,
+        help="rate of false failures by chance of one assertion, and of all checks of one subject (default 1e-6)",
+    )  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise ValueError(f"{text!r} is not a rate between 0 and 1")
+    return value
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{MARK}(subject, check): a check of an adapter, made by parametrize_with_checks")
+    config.pluginmanager.register(Session(config), "rsverify-session")
+
+
+class Session:
+    """What one run of pytest asked for and heard."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.expected: list[Expected] = _read_xfails(config.getoption("--rsverify-xfails"))
+        self.matched: set[tuple[str | None, str]] = set()
+        self.collected = 0
+        self.said: list[tuple[str, str, float]] = []
+        self.now: list[statements.Statement] = []
+        self.unexpected_passes: list[str] = []
+        self.undo: list[Any] = []
+        rate = config.getoption("--rsverify-error-budget")
+        if rate is not None:
+            token = statements.ERROR_BUDGET.set(rate)
+            self.undo.append(lambda: statements.ERROR_BUDGET.reset(token))
+        examples = config.getoption("--rsverify-max-examples")
+        if examples is not None:
+            self.undo.append(_limit_examples(examples))
+        # A run inside a run (pytester) hears its own statements only.
+        outer = list(statements.listeners)
+        statements.listeners[:] = [self.now.append]
+        self.undo.append(lambda: statements.listeners.__setitem__(slice(None), outer))
+
+    def pytest_unconfigure(self) -> None:
+        while self.undo:
+            self.undo.pop()()
+
+    @pytest.hookimpl(tryfirst=True)  # before anything is deselected: what matches nothing here is misspelt
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            mark = item.get_closest_marker(MARK)
+            if mark is None:
+                continue
+            self.collected += 1
+            for entry in self.expected:
+                if entry.check == mark.kwargs["check"] and entry.subject in (None, mark.kwargs["subject"]):
+                    self.matched.add((entry.subject, entry.check))
+                    item.add_marker(pytest.mark.xfail(reason=entry.reason, strict=False))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        self.now.clear()
+        try:
+            yield
+        finally:
+            if self.now:
+                item.user_properties.append((_PROPERTY, [[s.text, s.answer, s.rate] for s in self.now]))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call":
+            return
+        for name, value in report.user_properties:
+            if name == _PROPERTY and isinstance(value, list):
+                self.said += [(text, answer, rate) for text, answer, rate in value]
+                if report.passed and hasattr(report, "wasxfail"):
+                    self.unexpected_passes.append(report.nodeid)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        unmatched = [entry for entry in self.expected if (entry.subject, entry.check) not in self.matched]
+        if not self.said and not (unmatched and self.collected):
+            return
+        terminalreporter.section("rsverify")
+        count = Counter(answer for _, answer, _ in self.said)
+        answers = ", ".join(f"{count[answer]} {answer}" for answer in ("confirmed", "refuted", "inconclusive") if count[answer])
+        rate = sum(rate for _, _, rate in self.said)
+        chance = f"; by chance, a false failure among them at a rate of at most {rate:.2g}" if rate else ""
+        terminalreporter.line(f"{len(self.said)} statements about adapters: {answers or 'none'}{chance}")
+        for text, answer, _ in self.said:
+            if answer != "confirmed":
+                terminalreporter.line(f"  {answer}: {text}")
+        for nodeid in self.unexpected_passes:
+            terminalreporter.line(f"  expected to fail, passes: {nodeid}; strike it from the expected failures")
+        for entry in unmatched:
+            terminalreporter.line(f"  expected failure {entry.text} matches no collected check: is the subject's name right?")
+
+
+def _read_xfails(path: str | None) -> list[Expected]:
+    if path is None:
+        return []
+    from rsverify.errors import RsverifyError
+    from rsverify.testing.xfails import read_xfails
+
+    try:
+        return read_xfails(Path(path))
+    except RsverifyError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _limit_examples(number: int) -> Any:
+    """Make `number` the default of Hypothesis; returns what puts the old default back."""
+    try:
+        from hypothesis import settings
+    except ImportError:
+        raise pytest.UsageError("--rsverify-max-examples needs hypothesis: pip install 'rsverify[testing]'") from None
+
+    before = settings()
+    settings.register_profile("rsverify", parent=before, max_examples=number)
+    settings.load_profile("rsverify")
+
+    def restore() -> None:
+        settings.register_profile("rsverify-before", parent=before)
+        settings.load_profile("rsverify-before")
+
+    return restore
