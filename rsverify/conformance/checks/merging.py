@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -253,7 +255,9 @@ def check_merge_bfloat16(bench: Bench) -> str | None:
         try:
             return algebra(bench).added(built, bench.gamma(built.rank))
         except Skip:
-            return built.added().double()
+            # Read off in float64: read off in bfloat16 it would carry the rounding of the whole weight.
+            b = None if built.b is None else built.b.double()
+            return replace(built, module=copy.deepcopy(built.module).double(), W=built.W.double(), b=b).added()
 
     with torch.no_grad():  # a small added weight, as after a short training: a hundredth of the base's size
         size = float(added().norm() / built.W.double().norm())

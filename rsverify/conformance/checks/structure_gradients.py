@@ -13,8 +13,11 @@ from rsverify.definitions.adapter import Adapter
 
 
 def _gradients(built: Built, x: Tensor, v: Tensor) -> tuple[dict[str, Tensor | None], Tensor]:
-    """Gradients of v . f(x) in every factor and in x, in training mode."""
+    """Gradients of v . f(x) in every factor and in x: in training mode, but in evaluation mode where training draws (dropout)."""
     built.module.train()
+    with torch.no_grad():
+        if not torch.equal(built.module(x), built.module(x)):
+            built.module.eval()
     x = x.clone().requires_grad_()
     names, factors = list(built.factors()), list(built.factors().values())
     found = torch.autograd.grad((built.module(x) * v).sum(), [*factors, x], allow_unused=True)

@@ -142,9 +142,9 @@ mutant(
 
 
 mutant(
-    "merged_by_three_roundings", "in a bfloat16 layer the product, its scaled value and the sum are each rounded to bfloat16",
-    source="https://github.com/OpenAgentsInc/openagents/issues/9456", of=LORA, when=use.merged_in_bf16, hidden_by="float32",
-    merge=lambda m: merge_other(m, m.kit.delta(m, m.slot, m.base.weight)),
+    "merged_in_half_precision", "the added weight is computed in bfloat16 whatever the layer is in, and only the sum in its dtype",
+    source="https://github.com/OpenAgentsInc/openagents/issues/9456", of=LORA, when=use.merged, hidden_by="bfloat16 layers",
+    merge=lambda m: merge_other(m, (m.kit.gamma(m, m.slot) * (m.slot.B.bfloat16() @ m.slot.A.bfloat16())).to(m.base.weight)),
 )  # fmt: skip
 
 

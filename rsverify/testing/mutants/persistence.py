@@ -96,11 +96,6 @@ mutant(
 )  # fmt: skip
 
 mutant(
-    "users_scale_lost", "the user's scale is not stored", source="no thread found", of=LORA, when=use.loaded_scaled, hidden_by="scale 1",
-    save=lambda m: {**saved(m), "s": 1.0},
-)  # fmt: skip
-
-mutant(
     "bias_not_saved", "the trained bias has a name that the saver does not look for",
     source="https://github.com/huggingface/peft/issues/3306", of=BIASED, when=use.loaded, hidden_by="a bias of zero",
     save=lambda m: changed(saved(m), c=torch.zeros_like(m.slot.c)),
@@ -307,16 +302,6 @@ def load_unfrozen(kit: Kit, data: Saved, base: nn.Linear) -> nn.Module:
 mutant(
     "base_trains_after_load", "resuming from a saved adapter leaves the base layer trainable",
     source="https://github.com/Blaizzy/mlx-vlm/pull/2181", of=LORA, when=use.loaded_and_trained, hidden_by="inference", load=load_unfrozen,
-)  # fmt: skip
-
-
-def load_frozen(kit: Kit, data: Saved, base: nn.Linear) -> nn.Module:
-    return loaded(kit, {**data, "trained": []}, base)
-
-
-mutant(
-    "nothing_trains_after_load", "a loaded adapter comes back in inference mode: no factor requires gradients",
-    source="https://github.com/huggingface/peft/issues/3580", of=LORA, when=use.loaded_and_trained, hidden_by="inference", load=load_frozen,
 )  # fmt: skip
 
 

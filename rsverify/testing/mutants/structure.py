@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -357,4 +358,53 @@ mutant(
     "dropout_in_evaluation", "the adapter's dropout stays on when the model is in evaluation mode",
     source="https://github.com/huggingface/peft/issues/3753", of=DROPPED, when=use.stirred, hidden_by="dropout 0",
     forward=forward_dropped_anew,
+)  # fmt: skip
+
+
+def build_nothing(kit: Kit, rank: int, base: nn.Linear, alpha: float) -> nn.Module:
+    return base.requires_grad_(False)
+
+
+mutant(
+    "target_never_matches", "the layer's name matches no target of the configuration: build returns the base and says nothing",
+    source="https://github.com/MakazhanAlpamys/Soup/issues/392", of=LORA, when=use.stirred, hidden_by="the init, where both are the base",
+    build=build_nothing,
+)  # fmt: skip
+
+
+def start_standardized(W: Tensor, rank: int, alpha: float, kit: Kit) -> Any:
+    trained, frozen = lora_start(W, rank, alpha, kit)
+    A = trained["A"]
+    variance = (A - A.mean(0)).square().sum(0) / (rank - 1)
+    return {**trained, "A": A / (variance * 3 * W.shape[1]).sqrt()}, frozen
+
+
+def rank_one(subject: Any, base: nn.Linear) -> nn.Module:
+    return use.stir(subject.build(1, base, use.ALPHA).eval())
+
+
+mutant(
+    "rank_one_gives_nan", "the rows of A are brought to one standard deviation over the rank, which a single row does not have",
+    source="no thread found", of=LORA, when=rank_one, hidden_by="ranks from 2", start=start_standardized,
+)  # fmt: skip
+
+
+def forward_mask_on_cpu(m: Adapted, x: Tensor) -> Tensor:
+    if m.kept is not None:
+        return m.base(x)
+    return m.base(x) + F.linear(x * torch.ones(x.shape[-1], dtype=x.dtype), m.kit.delta(m, m.slot, m.base.weight))
+
+
+def moved_away(subject: Any, base: nn.Linear) -> nn.Module:
+    """Moved to another device (one without data, which every machine has); the function is then read on the CPU."""
+    module = use.stirred(subject, base)
+    away = copy.deepcopy(module).to("meta")
+    away(torch.empty(1, base.in_features, dtype=base.weight.dtype, device="meta"))
+    return module
+
+
+mutant(
+    "tensor_made_on_the_cpu", "the forward pass makes a tensor without naming the input's device",
+    source="https://github.com/huggingface/diffusers/issues/5897", of=LORA, when=moved_away, hidden_by="the CPU",
+    forward=forward_mask_on_cpu,
 )  # fmt: skip
