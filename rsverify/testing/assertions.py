@@ -187,6 +187,9 @@ def _price(row: Row, centre: float) -> str:
     assert seen is not None
     if seen.interval is None:
         return "; ".join(seen.notes) or "the magnitude changes sign or vanishes at some rank: no number of draws gives it an exponent"
+    derived = None if row.predicted is None else row.predicted.exponent
+    if derived is not None and math.isclose(abs(float(derived) - centre), row.margin, abs_tol=1e-9):
+        return "more draws would not settle it: the derived exponent lies at the margin's edge"
     if interval_agreement(seen.interval, centre - row.margin, centre + row.margin) == "inconclusive":
         return draws_to_settle(seen, (centre, centre), row.margin)
     widest = max((point.hi - point.lo) / 2 / point.value for point in seen.curve)

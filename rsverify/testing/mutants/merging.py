@@ -114,26 +114,6 @@ mutant(
 )  # fmt: skip
 
 
-@torch.no_grad()
-def merge_remembering(m: Adapted) -> None:
-    if m.kept is None:
-        merged(m)
-        m.memory["delta"] = wide(m)[0]
-
-
-@torch.no_grad()
-def unmerge_subtracting(m: Adapted) -> None:
-    if m.kept is not None:
-        weight = m.base.weight
-        weight.copy_(weight.to(m.memory["delta"].dtype) - m.memory["delta"])
-        m.kept = None
-
-
-mutant(
-    "unmerge_leaves_rounding", "unmerging subtracts exactly what was added, but the sum had been rounded: in bfloat16 the base drifts",
-    source="no thread found", of=LORA, when=use.unmerged_in_bf16, hidden_by="float32", merge=merge_remembering, unmerge=unmerge_subtracting,
-)  # fmt: skip
-
 mutant(
     "merge_ignores_the_rule", "the merge tool computes alpha / r, the forward pass follows the rule",
     source="https://github.com/paiml/aprender/pull/2189", of=LORA, when=use.merged, hidden_by="the rule alpha/r",

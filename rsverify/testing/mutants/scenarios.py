@@ -211,16 +211,6 @@ def merged_in_bf16(subject: Subject, base: nn.Linear) -> nn.Module:
     return Narrow(merged(subject, base.bfloat16()))
 
 
-def unmerged_in_bf16(subject: Subject, base: nn.Linear) -> nn.Module:
-    """Merged into a bfloat16 layer and taken out again, many times."""
-    assert subject.merge is not None and subject.unmerge is not None
-    module = stirred(subject, base.bfloat16())
-    for _ in range(5):
-        subject.merge(module)
-        subject.unmerge(module)
-    return Narrow(module)
-
-
 def loaded(subject: Subject, base: nn.Linear) -> nn.Module:
     """Saved, then loaded on the same pretrained layer."""
     assert subject.save is not None and subject.load is not None
