@@ -162,6 +162,14 @@ class Bench:
             self._known[name] = make()
         return self._known[name]
 
+    @cached_property
+    def draws_in_training(self) -> bool:
+        """Whether a call in training mode draws (dropout): then gradients belong to evaluation mode, which computes the function."""
+        built = self.trained()
+        x = self.x(TALL)
+        with torch.no_grad():
+            return not torch.equal(built.module.train()(x), built.module(x))
+
     @property
     def rank(self) -> int:
         return self.ranks[0]

@@ -168,6 +168,7 @@ def _draws(bench: Bench, layer: Layer, rank: int, x: Tensor, v: Tensor, phase: s
         base = bench.layer(layer, bench.dtype)
         torch.default_generator.manual_seed(int(seeds[k]))  # torch.manual_seed also walks every accelerator: ten times the cost
         module = bench.subject.build(rank, base, bench.alpha)
+        module.train(not bench.draws_in_training)
         factors = [p for p in module.parameters() if p.requires_grad]
         y = module(x[None])
         gradients = torch.autograd.grad((y[0] * v).sum(), factors, allow_unused=True)

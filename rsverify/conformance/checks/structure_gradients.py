@@ -12,12 +12,9 @@ from rsverify.conformance.registry import Skip, Wrong, check
 from rsverify.definitions.adapter import Adapter
 
 
-def _gradients(built: Built, x: Tensor, v: Tensor) -> tuple[dict[str, Tensor | None], Tensor]:
+def _gradients(bench: Bench, built: Built, x: Tensor, v: Tensor) -> tuple[dict[str, Tensor | None], Tensor]:
     """Gradients of v . f(x) in every factor and in x: in training mode, but in evaluation mode where training draws (dropout)."""
-    built.module.train()
-    with torch.no_grad():
-        if not torch.equal(built.module(x), built.module(x)):
-            built.module.eval()
+    built.module.train(not bench.draws_in_training)
     x = x.clone().requires_grad_()
     names, factors = list(built.factors()), list(built.factors().values())
     found = torch.autograd.grad((built.module(x) * v).sum(), [*factors, x], allow_unused=True)
@@ -32,7 +29,7 @@ def check_gradient_reaches(bench: Bench) -> str | None:
     x, built = bench.x(TALL), bench.build()
     v = bench.v(TALL)
     for when in ("at init", "away from init"):
-        found, _ = _gradients(built, x, v)
+        found, _ = _gradients(bench, built, x, v)
         none = [name for name, g in found.items() if g is None or not g.any()]
         if when == "at init" and len(none) == len(found):
             raise Wrong(f"at init no gradient reaches any factor ({named(none)}): two factors are zero at once, or the graph is cut")
@@ -51,7 +48,7 @@ def check_gradient_input(bench: Bench) -> str | None:
     built = bench.trained()
     W, _ = bench.require_linear(built)
     v = bench.v(TALL)
-    _, found = _gradients(built, bench.x(TALL), v)
+    _, found = _gradients(bench, built, bench.x(TALL), v)
     if not close(found, v @ W, built):
         left_out = close(found, v @ built.W, built)
         why = "the adapter's part is left out" if left_out else f"off by {float((found - v @ W).norm() / found.norm()):.2g} of itself"
@@ -64,7 +61,7 @@ def check_gradient_factors(bench: Bench) -> str | None:
     """The gradient in every factor in which the output is linear is exactly what moving that factor does."""
     built = bench.trained()
     x, v = bench.x(TALL), bench.v(TALL)
-    found, _ = _gradients(built, x, v)
+    found, _ = _gradients(bench, built, x, v)
     ratios, checked = {}, []
     for name, factor in built.factors().items():
         gradient = found[name]
@@ -103,7 +100,7 @@ def check_gradient_reference(bench: Bench) -> str | None:
         raise Skip("multilinear: check_gradient_factors holds its gradients to exact differences")
     built = bench.trained()
     x, v = bench.x(TALL), bench.v(TALL)
-    found, _ = _gradients(built, x, v)
+    found, _ = _gradients(bench, built, x, v)
     expected = torch.autograd.grad((nn.functional.linear(x.double(), held.weight(built, bench.gamma(built.rank))) * v.double()).sum(),
                                    [built.factors()[held.places[name].name] for name in held.adapter.trainable])  # fmt: skip
     for name, gradient in zip(held.adapter.trainable, expected, strict=True):
