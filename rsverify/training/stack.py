@@ -56,8 +56,8 @@ class Stack:
         count = len(configurations)
         self.logs = Logs(*(allocate((steps, count), device=device, dtype=dtype) for _ in range(4)))
         # Entries of what the adapters add, for the mean: one number for a configuration, the same at every step.
-        self.entries = allocate((count,), dtype=torch.float64)
-        self.done = allocate((1,), dtype=torch.int64)
+        self.entries = allocate((count,), dtype=torch.float64).numpy()
+        self.done = allocate((1,), dtype=torch.int64).numpy()  # the host's own: counting steps waits for no device
         self._anchor = torch.zeros((), device=device, dtype=torch.float32, requires_grad=True)
 
     def draw(self) -> None:
@@ -88,7 +88,7 @@ class Stack:
         """All that one configuration has become, as views: its factors, running moments and logs."""
         g, group = next((k, group) for k, group in enumerate(self.groups) if group.lo <= row < group.lo + group.size)
         at = row - group.lo
-        found = {"w": group.w[at], "entries": self.entries[row : row + 1]}
+        found = {"w": group.w[at], "entries": torch.from_numpy(self.entries[row : row + 1])}
         for (rows, _), states in zip(group.runs, self.states[g], strict=True):
             if rows.start <= at < rows.stop:
                 found |= {f"state.{name}": value[at - rows.start] for name, value in states.items()}
@@ -124,7 +124,7 @@ class Stack:
     def _log_output(self, run: Pass, mine: slice, at: int) -> None:
         if run.probe:
             self.logs.output_square[at, mine] = run.output_square.to(self.logs.output_square.dtype)
-            self.entries[mine] = torch.tensor(run.entries, dtype=torch.float64)
+            self.entries[mine] = run.entries
 
     def _first_gradients(self, switch: Switch) -> None:
         """At B = 0 every configuration with the same data sees the bare model: grad_B = gamma V'(X A'), grad_A = 0.
