@@ -163,9 +163,33 @@ class _Step:
                     continue
                 # A factor of independent entries of variance one in place of the step sums the squared derivatives.
                 unit = self.adapter.with_init(**{name: Gaussian(std=1) for name in chosen})
-                many = self._count(chosen, onto) if self.sign else sp.Mul(*(self._spread_over(name) for name in chosen))
+                values = sp.Mul(*(self._spread_over(name) for name in chosen))
+                many = self._count(chosen, onto) if self.sign else values / self._alike(chosen, onto)
                 total += sp.Mul(*(self.rates[name] ** 2 for name in chosen)) * many * second_moment(unit, quantity, probe)
         return total
+
+    def _alike(self, chosen: Sequence[str], onto: Sequence[str]) -> Any:
+        """How many components have one and the same derivative in a factor that holds them all: a unit step meets one of them."""
+        others = {axis for name, axes in self.adapter.operands.items() if name not in chosen for axis in axes}
+        alone = len(chosen) == 1 and set(onto) <= set(self.adapter.operands[chosen[0]]) - others
+        return sp.Mul(*(self.sizes[axis] for axis in onto)) if alone else sp.Integer(1)
+
+    def walk(self, quantity: str, onto: Sequence[str], probe: str = "aligned") -> Any:
+        """A lower bound beside that by alignment: the squares of single terms, where no two terms work against each other in the mean.
+
+        They do not where each axis of the one moving factor, but those of the result, indexes independent draws: the terms are then
+        exchangeable along it, and the mean product of two of them is the mean square of what they have in common.
+        """
+        if not self.sign or len(self.moving) > 1:
+            return sp.Integer(0)
+        (name,) = self.moving
+        own = set(self.adapter.operands[name]) - set(onto)
+        rows, columns = self.adapter.result
+        dependent = [key for key, law in self.adapter.laws.items() if not law.independent and own & set(self.adapter.operands[key])]
+        if own & {*rows, *columns} or dependent:
+            return sp.Integer(0)
+        unit = self.adapter.with_init(**{name: Gaussian(std=1)})
+        return self.rates[name] ** 2 * second_moment(unit, quantity, probe)
 
     def bracket(self, below: Any, above: Any, *, notes: tuple[str, ...] = ()) -> Magnitude:
         said = (POWERS_ONLY, *notes, *((SMALL_STEPS,) if len(self.moving) > 1 else ()))
@@ -185,6 +209,8 @@ class _Step:
             return self._across(claim, above, start, decayed, entries)
         notes: tuple[str, ...] = ()
         below = self.kept**2 * self.alignment(upper=False) / s.v_norm2
+        if claim.statistic != "projection" and abs(claim.cosine) == 1:
+            below += self.kept**2 * self.walk("output", rows)
         if claim.statistic == "projection":
             above = self.kept**2 * self.alignment(upper=True) / s.v_norm2
         if abs(claim.cosine) < 1:
@@ -236,6 +262,7 @@ class _Step:
             return self.bracket(below, self.kept**2 * self.alignment(upper=True) / s.x_norm2)
         entries = s.d_in if claim.statistic == "rms" else 1
         above = self.kept**2 * self.reach("input_gradient", columns)
+        below += self.kept**2 * self.walk("input_gradient", columns)
         return self.bracket((below + start) / entries, (above + start) / entries)
 
     def gradients(self, claim: Claim, asked: list[str]) -> Magnitude:

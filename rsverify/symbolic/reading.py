@@ -34,28 +34,29 @@ def settled(found: Magnitude, claim: Claim, p: Fraction) -> Magnitude:
 
 
 def exponent_range(found: Magnitude, claim: Claim, p: Fraction) -> tuple[Fraction, Fraction] | None:
-    """Between which powers of r the magnitude grows under gamma ~ r**-p, equal where it is known; None where it vanishes."""
+    """Between which powers of r the magnitude grows under gamma ~ r**-p, equal where it is known; None where it vanishes.
+
+    Raises: NotDerivable where bounds from below and above say nothing of the power.
+    """
+    refuse_incomparable(found, claim)
     low = leading_exponent(terms_of(found, claim), p)
     if low is None:
         return None
-    high = low
-    if found.upper is not None:
-        above = leading_exponent(terms_of(found, claim, upper=True), p)
-        assert above is not None, "a lower bound without an upper one: this is our bug"
-        _comparable(found, claim, low, above)
-        high = above
+    high = leading_exponent(terms_of(found, claim, upper=True), p)
+    assert high is not None and high >= low, "a lower bound above the upper one: this is our bug"
     ends = [low / found.root, high / found.root]
     if found.large is not None:
         ends += exponent_range(found.large, claim, p) or ()
     return min(ends), max(ends)
 
 
-def _comparable(found: Magnitude, claim: Claim, low: Fraction, high: Fraction) -> None:
+def refuse_incomparable(found: Magnitude, claim: Claim) -> None:
     """Refuse bounds that say nothing of the power of r.
 
     Raises: NotDerivable where they differ by powers of a width that goes to infinity, or where the rank cannot grow at fixed widths.
     """
-    assert found.upper is not None
+    if found.upper is None or found.value == 0:
+        return
     if claim.regime == "width":
         below, above = (width_power(value, cosine=claim.cosine, adapter=found.adapter) for value in (found.value, found.upper))
         if below != above:
@@ -63,7 +64,9 @@ def _comparable(found: Magnitude, claim: Claim, low: Fraction, high: Fraction) -
                 "with the widths grown first, what is known from below and from above differs by a power of the width, which leaves that"
                 " of r open; ask for regime='rank'"
             )
-    elif high < low:
+        return
+    low, high = (leading_exponent(terms_of(found, claim, upper=upper), Fraction(0)) for upper in (False, True))
+    if low is not None and high is not None and high < low:
         raise NotDerivable(
             f"the rank of {found.adapter.expression if found.adapter else 'this adapter'!r} cannot outgrow the widths (an axis would have"
             " less than one entry); ask for regime='width'"

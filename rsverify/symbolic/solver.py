@@ -14,7 +14,7 @@ from rsverify.errors import InputError
 from rsverify.records import Claim, StableScaling
 from rsverify.symbolic.explain import explain
 from rsverify.symbolic.magnitude import Magnitude
-from rsverify.symbolic.reading import settled, terms_of
+from rsverify.symbolic.reading import refuse_incomparable, settled, terms_of
 from rsverify.symbolic.witness import magnitude
 
 Term = tuple[Fraction, Fraction, Fraction]
@@ -42,6 +42,7 @@ def solve(
     bare = asked.optimizer.with_options(weight_decay=0.0) if asked.optimizer.option("weight_decay") else asked.optimizer
     magnitude(asked.adapter, asked.optimizer, asked.claim)  # where decay itself makes a case underivable, that is the answer
     found = magnitude(asked.adapter, bare, asked.claim)
+    refuse_incomparable(found, asked.claim)
     claim, terms = asked.claim, leading_terms(found, asked.claim)
     names = (claim.adapter, claim.optimizer, claim.quantity)
     if not terms:

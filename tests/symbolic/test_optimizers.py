@@ -188,6 +188,15 @@ def test_coherence_fixes_the_power(name, optimizer, asked):
     assert slope(name, optimizer, **asked) == pytest.approx(float(found.exponent), abs=0.1)
 
 
+def test_wide_layers_are_bracketed():
+    """In a layer of 512 by 512 AdaLoRA's sign step walks at random; a mixture's unit step is known."""
+    found = rv.derive("adalora", "1", optimizer="signsgd", regime="width")
+    assert found.exponent_range == (Q(1, 2), Q(1))
+    sides = [simulate(rv.adapters()["adalora"], "signsgd", rank=rank, draws=60, sizes=(512, 512))[0] for rank in (4, 32)]
+    assert np.log(sides[1] / sides[0]) / np.log(8) / 2 == pytest.approx(0.5, abs=0.1)
+    assert rv.derive("moe-lora", "1", optimizer="normalized-sgd", regime="width").exponent == Q(1, 2)
+
+
 def test_orthogonal_probes_walk_at_random():
     for name in ("adalora", "vera", "moe-lora"):
         found = rv.derive(name, "1", optimizer="signsgd", probe="orthogonal")
@@ -228,6 +237,8 @@ def test_gradients_of_rank_one_are_told():
         ("lora", {"optimizer": "adamw:eps=1", "steps": 2}, "neither SGD nor signs"),
         ("lora", {"optimizer": "sgd:clip=1"}, "clipping"),
         ("dora", {"optimizer": "adamw"}, "row norm"),
+        ("vera", {"optimizer": "adamw", "quantity": "input_gradient", "regime": "width"}, "power of the width"),
+        ("miss", {"optimizer": "adamw", "quantity": "input_gradient"}, "cannot outgrow"),
     ],
 )
 def test_silence_says_why(adapter, asked, reason):
