@@ -53,7 +53,7 @@ def solve(
     if found.upper is not None:
         others.append(stable_powers(leading_terms(found, claim, upper=True)))
     if found.large is not None:
-        others.append(stable_powers(leading_terms(found.large, claim)))
+        others += [stable_powers(leading_terms(found.large, claim, upper=upper)) for upper in (False, True)]
     status, interval = _status(others)
     return StableScaling(
         *names, interval[0] if status == "unique" and interval else None, status, terms,
