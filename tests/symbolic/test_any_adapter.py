@@ -1,9 +1,7 @@
-"""On adapters that Hypothesis draws: theory answers or says why not, its bounds are in order, and simulation lies between them."""
-
-from fractions import Fraction as Q
+"""On adapters that Hypothesis draws: theory answers or says why not, its bounds are in order, and solver and derivation agree."""
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rsverify as rv
@@ -35,8 +33,7 @@ def test_an_answer_or_a_reason(adapter, optimizer, quantity, probe, regime):
     try:
         found = rv.derive(adapter, "1", **asked)
     except (rv.NotDerivable, rv.BudgetError) as error:
-        assert len(str(error)) > 30
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error), match=r"\w{3,} .* \w{3,}"):  # a reason in words, from the solver too
             rv.solve(adapter, **asked)
         return
     solved = rv.solve(adapter, **asked)
