@@ -10,7 +10,7 @@ the interval.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -128,28 +128,36 @@ def fit_shared(ranks: Sequence[int], values: np.ndarray, statistic: str, *, widt
     used, values = [ranks[k] for k in chosen], values[:, chosen]
     points = [magnitude(rank, column, statistic) for rank, column in zip(used, values.T, strict=True)]
     logs = np.log([abs(m.value) for m in points]) - [m.bias for m in points]
-    if known is not None:
-        logs = logs - np.log(np.abs([known.values[k] for k in chosen]))
-    terms, others = (0, []) if known else readings(len(used))
-    each, n = influences(values, statistic), len(values)
-    general = n >= 4 * len(used)
+    corrected = logs if known is None else logs - np.log(np.abs([known.values[k] for k in chosen]))
+    fit = fit_influences(used, corrected, influences(values, statistic), corrections=known is None)
+    return fit if known is None else replace(fit, exponent=known.exponent + fit.exponent)
 
-    def slope(corrections: int, drop: int) -> np.ndarray:
-        columns, part = design_matrix(used[drop:], corrections), each[:, drop:]
+
+def fit_influences(ranks: Sequence[int], logs: np.ndarray, each: np.ndarray, *, corrections: bool) -> Fit:
+    """The slope of logarithms of which each draw's influence is known, shared between ranks.
+
+    Shapes: logs (ranks,), each (draws, ranks).
+    """
+    terms, others = readings(len(ranks)) if corrections else (0, [])
+    n = len(each)
+    spread = each.std(axis=0, ddof=1)
+    # Where the noise has cancelled to rounding there is no covariance to weigh by.
+    general = n >= 4 * len(ranks) and float(spread.min()) > ROUNDING * n
+
+    def slope(count: int, drop: int) -> np.ndarray:
+        columns, part = design_matrix(ranks[drop:], count), each[:, drop:]
         if general:
             return generalised(columns, np.atleast_2d(np.cov(part, rowvar=False)) / n)[1]
-        return weighted(columns, np.maximum(part.std(axis=0, ddof=1), ROUNDING))[1]
+        return weighted(columns, np.maximum(spread[drop:], ROUNDING * n))[1]
 
     c = slope(terms, 0)
-    exponent, error = float(c @ logs), float((each @ c).std(ddof=1)) / n**0.5
-    freedom = float(n - 1)
-    if general and len(used) > 2 + terms:
-        freedom, factor = growth_curve_freedom(n, len(used), 2 + terms)
+    exponent, error, freedom = float(c @ logs), float((each @ c).std(ddof=1)) / n**0.5, float(n - 1)
+    if general and len(ranks) > 2 + terms:
+        freedom, factor = growth_curve_freedom(n, len(ranks), 2 + terms)
         error *= factor
-    if known is not None:
-        return Fit(known.exponent + exponent, error, freedom, 0.0, tuple(used), tuple(c.tolist()))
     shifts = [abs(float(slope(k, drop) @ logs[drop:]) - exponent) for k, drop in others]
-    return Fit(exponent, error, freedom, _systematic(used, shifts), tuple(used), tuple(c.tolist()))
+    systematic = _systematic(ranks, shifts) if corrections else 0.0
+    return Fit(exponent, error, freedom, systematic, tuple(ranks), tuple(c.tolist()))
 
 
 def _systematic(ranks: Sequence[int], shifts: Sequence[float]) -> float:
