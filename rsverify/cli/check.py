@@ -20,7 +20,9 @@ def check(
         str | None, Parameter(allow_leading_hyphen=True, help="Scaling rule of a built-in adapter; default: its usual one.")
     ] = None,
     alpha: Alpha | None = None,
-    xfails: Annotated[Path | None, Parameter(help="File of expected failures: lines 'check_name: reason', or JSON.")] = None,
+    xfails: Annotated[
+        Path | None, Parameter(help="File of expected failures: lines 'check_name: reason', or JSON; for PEFT 'TARGET check_name: reason'.")
+    ] = None,
     only: Annotated[tuple[str, ...], Parameter(help="Run only the checks named; may be given several times.")] = (),
     verbose: Annotated[bool, Parameter(negative="", help="Show tracebacks of failed checks.")] = False,
     seed: Seed = 0,
@@ -29,11 +31,14 @@ def check(
     """Say whether an adapter implementation is sound: structure, merging, scaling, persistence, stability.
 
     TARGET is a built-in adapter (lora, dora, ...) or package.module:object, where the object is an rv.Subject, an rv.Adapter or a
-    function build(rank, base, alpha).
+    function build(rank, base, alpha). Or it is a method of Hugging Face PEFT, peft:METHOD?key=value&..., an adapter_config.json, or
+    peft:all for every method that takes a rank. What is known to be wrong in the PEFT that is installed is expected of a single
+    method unless --xfails names another file, and of peft:all where --xfails does.
 
     Exit code 0 = holds, 1 = a check failed that was not expected to, 2 = bad input, 3 = none failed but one is inconclusive.
 
-    Examples: `rsverify check lora`, `rsverify check my_package.adapters:build --xfails known.txt --json checks.json`
+    Examples: `rsverify check lora`, `rsverify check my_package.adapters:build --xfails known.txt --json checks.json`,
+    `rsverify check 'peft:lora?use_rslora=true&r=8&lora_alpha=20'`
     """
     from rich.console import Console
     from rich.table import Table
@@ -47,11 +52,23 @@ def check(
     from rsverify.errors import InputError
     from rsverify.records import to_json
     from rsverify.report.provenance import provenance
-    from rsverify.studies.targets import resolve
+    from rsverify.studies.targets import is_peft, resolve
 
     refuse_unwritable(json)
-    expected = read_xfails(xfails) if xfails is not None else {}
-    subject = resolve(target)
+    if target == "peft:all":
+        if rule is not None or alpha is not None:
+            raise InputError("--rule and --alpha belong to built-in adapters; a PEFT method takes them in its target")
+        from rsverify.cli.check_peft import check_all
+
+        return check_all(xfails, only=only, seed=seed, json=json)
+    subject, expected = resolve(target), {}
+    if is_peft(target):
+        from rsverify.interop.peft.known import expected_for, read_known, shipped
+
+        lines = xfails or shipped()
+        expected = expected_for(target, read_known(lines, checks())) if lines else {}
+    elif xfails is not None:
+        expected = read_xfails(xfails)
     if isinstance(subject, Declared):
         subject = declared_subject(subject, rule, alpha=ALPHA if alpha is None else alpha)
     elif rule is not None or alpha is not None:

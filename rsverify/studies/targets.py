@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rsverify.conformance.runner import as_subject
@@ -52,7 +53,22 @@ def python_object(target: str) -> Subject | Declared | None:
         raise InputError(f"target={target!r}: {error}") from None
 
 
-RESOLVERS: list[Resolver] = [built_in, python_object]
+def is_peft(target: str) -> bool:
+    """Whether a target is of the PEFT kind."""
+    named = target.startswith("peft:") or target.endswith("adapter_config.json")
+    return target not in adapters() and (named or (Path(target) / "adapter_config.json").is_file())
+
+
+def peft_method(target: str) -> Subject | None:
+    """`peft:METHOD?key=value&...`, or a path to an adapter_config.json of the PEFT format, or to a folder that holds one."""
+    if not is_peft(target):
+        return None
+    from rsverify.interop.peft import subject_from_peft
+
+    return subject_from_peft(target)
+
+
+RESOLVERS: list[Resolver] = [built_in, peft_method, python_object]
 """In the order in which they are asked: the one place where further kinds of targets are added."""
 
 
@@ -65,4 +81,5 @@ def resolve(target: str) -> Subject | Declared:
         found = resolver(target)
         if found is not None:
             return found
-    raise InputError(f"target={target!r} is neither a built-in adapter nor package.module:object{suggest(target, adapters())}")
+    kinds = "a built-in adapter, peft:METHOD, an adapter_config.json nor package.module:object"
+    raise InputError(f"target={target!r} is neither {kinds}{suggest(target, adapters())}")
