@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def setting(
 
 
 def data_quantities(
-    x: np.ndarray, x_probe: np.ndarray, v: np.ndarray, *, adapter: Adapter | None = None, r: int | None = None, names: Iterable[str] = ()
+    x: np.ndarray, x_probe: np.ndarray, v: np.ndarray, *, adapter: Adapter | None = None, r: int | Sequence[int] | None = None, names: Iterable[str] = ()
 ) -> dict[str, float]:
     """The quantities of the data that exact formulas name, from a sample, a probe and a signal.
 
@@ -62,7 +62,7 @@ def data_quantities(
     adapter and a rank also the sizes n_<axis> of its axes, and, where its result groups axes, contractions of the reshaped data of
     order 2 and 4 (`definitions.invariants`). |x'| = |x| throughout.
 
-    Args: names are further invariants, of any order.
+    Args: r is a rank, or several: then only what is the same at all of them is given; names are further invariants, of any order.
     """
     import numpy as np
 
@@ -78,11 +78,14 @@ def data_quantities(
     asked |= {invariants.signal_sum(order) for order in (1, 3, 4)} | set(names)
     groups: dict[str, tuple[int, ...]] = {}
     if adapter is not None and r is not None:
-        sizes = adapter.axis_sizes(r, len(x), len(v))
-        found.update({f"n_{axis}": float(size) for axis, size in sizes.items()})
+        every = [adapter.axis_sizes(rank, len(x), len(v)) for rank in ([r] if isinstance(r, int) else r)]
+        same = {axis: size for axis, size in every[0].items() if all(sizes[axis] == size for sizes in every)}
+        found.update({f"n_{axis}": float(size) for axis, size in same.items()})
         rows, columns = adapter.result
-        groups = {"rows": tuple(sizes[axis] for axis in rows), "columns": tuple(sizes[axis] for axis in columns)}
-        asked |= set(invariants.common_names(len(columns), ("x", "x'"))) | set(invariants.common_names(len(rows), ("v",)))
+        # Data reshaped over an axis that changes with the rank has another invariant at every rank: none is the invariant.
+        if set(rows) | set(columns) <= same.keys():
+            groups = {"rows": tuple(same[axis] for axis in rows), "columns": tuple(same[axis] for axis in columns)}
+            asked |= set(invariants.common_names(len(columns), ("x", "x'"))) | set(invariants.common_names(len(rows), ("v",)))
     found.update({name: invariants.value(name, x, x_probe, v, **groups) for name in sorted(asked)})
     return found
 

@@ -104,7 +104,7 @@ def estimate(
     task = Task(asked, problem, float(alpha), LEARNING_RATE if lr is None else float(lr), seed, budget)
     data: dict[str, float] = {"d_in": d_in, "d_out": d_out, "alpha": task.alpha, "lr": task.lr}
     if samples == 1:
-        data |= data_quantities(problem.x, problem.x_probe, problem.v)
+        data |= data_quantities(problem.x, problem.x_probe, problem.v, adapter=asked.adapter, r=ranks)
     else:
         data["samples"] = samples
     _check_curve(curve, asked, samples)

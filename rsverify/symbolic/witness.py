@@ -50,7 +50,8 @@ def derive(
         return Prediction(claim, None, zero=True, rule=asked.rule.expression, notes=found.notes)
     shown = sp.sqrt(found.value) if found.squared else found.value
     known = bounds[0] == bounds[1]
-    whole = found.upper is None and found.large is None
+    growing = _growing(shown, asked.adapter)
+    whole = found.upper is None and found.large is None and not growing
     return Prediction(
         claim,
         bounds[0] if known else None,
@@ -61,7 +62,7 @@ def derive(
         exponent_range=None if known else bounds,
         terms=_first_order(terms, found.root),
         rule=asked.rule.expression,
-        notes=found.notes,
+        notes=(*found.notes, *growing),
         flat=_flat(shown, claim, asked.adapter) if whole else {},
     )
 
@@ -112,3 +113,15 @@ def _flat(shown: sp.Expr, claim: Claim, adapter: Adapter) -> dict[str, Expressio
     found = flat_values(names, adapter)
     put_in = shown.subs({names[name]: value for name, value in found.items()}).subs(s.cosine, exact_number(claim.cosine))
     return {} if put_in == 0 else {name: Expression(_written(value)) for name, value in sorted(found.items())}
+
+
+def _growing(shown: sp.Expr, adapter: Adapter) -> tuple[str, ...]:
+    """A note where the data is reshaped over an axis that changes with the rank: no finite list of numbers makes a curve of ranks then."""
+    flat = flat_values((str(symbol) for symbol in shown.free_symbols), adapter)
+    names = sorted(name for name, value in flat.items() if value.has(s.r))
+    if not names:
+        return ()
+    return (
+        f"the magnitude is {_written(sp.factor_terms(shown))}, where {', '.join(names)} differs at every rank; the exponent is that of flat"
+        " data with signs at random",
+    )
