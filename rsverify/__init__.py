@@ -11,7 +11,16 @@ from typing import Any
 _HOMES = {
     "rsverify.definitions.adapter": ("Adapter",),
     "rsverify.definitions.wrapped": ("WrappedAdapter",),
-    "rsverify.definitions.laws": ("Constant", "Gaussian", "KaimingUniform", "Orthonormal", "Uniform", "Zero", "frozen"),
+    "rsverify.definitions.laws": (
+        "Constant",
+        "Gaussian",
+        "KaimingUniform",
+        "Orthonormal",
+        "PrincipalComponents",
+        "Uniform",
+        "Zero",
+        "frozen",
+    ),
     "rsverify.definitions.rules": ("ScalingRule", "rules"),
     "rsverify.definitions.registry": ("adapters",),
     "rsverify.definitions.optimizers": ("optimizers",),

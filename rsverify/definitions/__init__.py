@@ -4,12 +4,12 @@
 # importing it would replace the function here. It lives in `definitions.registry`, and as `rsverify.adapters`.
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Law, Orthonormal, Uniform, Zero, frozen
+from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Law, Orthonormal, PrincipalComponents, Uniform, Zero, frozen
 from rsverify.definitions.optimizers import Optimizer, as_optimizer, optimizers
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ScalingRule, as_rule, rules
 
 __all__ = [
-    "Adapter", "Constant", "Gaussian", "KaimingUniform", "Law", "Optimizer", "Orthonormal", "ScalingRule", "Uniform", "Zero",
-    "as_adapter", "as_optimizer", "as_rule", "frozen", "optimizers", "rules",
+    "Adapter", "Constant", "Gaussian", "KaimingUniform", "Law", "Optimizer", "Orthonormal", "PrincipalComponents", "ScalingRule",
+    "Uniform", "Zero", "as_adapter", "as_optimizer", "as_rule", "frozen", "optimizers", "rules",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-from rsverify.definitions.laws import Law
+from rsverify.definitions.laws import Law, PrincipalComponents
 from rsverify.errors import AdapterError, InputError, UnknownName
 from rsverify.expressions import Expression
 
@@ -229,7 +229,7 @@ def _validate(adapter: Adapter) -> None:
         if not isinstance(law, Law):
             raise AdapterError(f"adapter {adapter.name!r}: factor {name}={law!r} is not a law; expected Zero(), Gaussian(...), ...")
         if not law.independent and len(operands[list(adapter.laws).index(name)]) != 2:
-            raise refuse(f"factor {name} is orthonormal and needs two axes", left.strip())
+            raise refuse(f"factor {name} ({law.text()}) needs two axes", left.strip())
     if not any(law.trainable for law in adapter.laws.values()):
         raise AdapterError(f"adapter {adapter.name!r}: every factor is frozen, nothing would train")
     if isinstance(adapter.sizes, Mapping):
@@ -240,6 +240,8 @@ def _validate(adapter: Adapter) -> None:
                 raise AdapterError(f"adapter {adapter.name!r}: size of axis {axis}: {error}") from None
     for name, law in adapter.laws.items():
         try:
-            law.spread.require_names({"r", "d_in", "d_out", *known})
+            # Only a factor that absorbs the scaling factor knows it.
+            absorbed = {"gamma"} if isinstance(getattr(law, "law", law), PrincipalComponents) else set()
+            law.spread.require_names({"r", "d_in", "d_out", *known, *absorbed})
         except InputError as error:
             raise AdapterError(f"adapter {adapter.name!r}: spread of factor {name}: {error}") from None

@@ -53,7 +53,13 @@ def setting(
 
 
 def data_quantities(
-    x: np.ndarray, x_probe: np.ndarray, v: np.ndarray, *, adapter: Adapter | None = None, r: int | Sequence[int] | None = None, names: Iterable[str] = ()
+    x: np.ndarray,
+    x_probe: np.ndarray,
+    v: np.ndarray,
+    *,
+    adapter: Adapter | None = None,
+    r: int | Sequence[int] | None = None,
+    names: Iterable[str] = (),
 ) -> dict[str, float]:
     """The quantities of the data that exact formulas name, from a sample, a probe and a signal.
 

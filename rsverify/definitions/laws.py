@@ -219,6 +219,56 @@ class Orthonormal(Law):
 
 
 @dataclass(frozen=True)
+class PrincipalComponents(Law):
+    """One factor of the principal part of a random base weight W = U S V': U sqrt(S/gamma) or sqrt(S/gamma) V', as PiSSA starts.
+
+    The frames U and V are uniformly distributed and independent (as of a Gaussian W); the singular values are `largest` k**-decay,
+    k = 1, 2, ...: flat at decay 0. Both factors together absorb one gamma: gamma B A is the principal part itself.
+
+    Args: components says where the components stand, in the `rows` of the factor (A) or in its `columns` (B); decay is a number.
+    """
+
+    components: str
+    decay: float | str = 0
+    largest: float | str | Expression = 1
+
+    def __post_init__(self) -> None:
+        if self.components not in ("rows", "columns"):
+            raise AdapterError(f"components={self.components!r}; expected rows (of A) or columns (of B)")
+        try:
+            usable = Fraction(str(self.decay)) >= 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise AdapterError(f"decay={self.decay!r}; expected a number from 0 as the power in k**-decay, e.g. 1/2")
+
+    @property
+    def spread(self) -> Expression:
+        return Expression(f"sqrt(({_formula(self.largest).text})/gamma)")
+
+    @property
+    def independent(self) -> bool:
+        return False
+
+    def standard_moment(self, order: int) -> Fraction:
+        raise AdapterError("the entries of principal components are dependent: their moments depend on both sizes")
+
+    def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        count, width = shape[-2:] if self.components == "rows" else shape[:-3:-1]
+        if count > width:
+            raise AdapterError(
+                f"{count} principal components of a weight with a side of {width}: there are no more than its sides are long"
+            )
+        roots = np.arange(1.0, count + 1) ** -(float(Fraction(str(self.decay))) / 2)
+        return Orthonormal().standard_draw(rng, shape) * (roots[:, None] if self.components == "rows" else roots)
+
+    def text(self) -> str:
+        given = (("decay", self.decay, "0"), ("largest", self.largest, "1"))
+        options = "".join(f", {name}={value}" for name, value, usual in given if str(value) != usual)
+        return f"principal_components({self.components}{options})"
+
+
+@dataclass(frozen=True)
 class Frozen(Law):
     """A law whose factor is drawn once and never trained. Made by `frozen(law)`."""
 
@@ -259,4 +309,6 @@ def rescaled(law: Law, factor: str) -> Law:
     changed: dict[type[Law], Any] = {Gaussian: "std", Constant: "value", Uniform: "bound", Orthonormal: "gain"}
     if isinstance(law, KaimingUniform):
         return Uniform(bound=spread)
+    if isinstance(law, PrincipalComponents):
+        return replace(law, largest=f"({_formula(law.largest).text})*({factor})**2")
     return law if isinstance(law, Zero) else replace(law, **{changed[type(law)]: spread})

@@ -39,6 +39,18 @@ def flat_values(names: Iterable[str], adapter: Adapter | None = None) -> dict[st
     return found
 
 
+def changing(names: Iterable[str], adapter: Adapter | None) -> list[str]:
+    """The contractions among the names whose data is reshaped over an axis that changes with the rank: another number at every rank."""
+    found = []
+    for name in names:
+        atoms = invariants.atoms_of(name) if name[:2] == "G_" and adapter is not None else None
+        if atoms and adapter is not None:
+            sizes = axis_sizes(adapter)
+            if any(sizes[axis].has(s.r) for axis in adapter.result[0 if atoms[0][0] == "v" else 1]):
+                found.append(name)
+    return sorted(found)
+
+
 def flat_product(names: Sequence[str], adapter: Adapter) -> sp.Expr:
     """The mean of a product of contractions over groups, their signs drawn together."""
     value: sp.Expr = sp.Integer(1)

@@ -13,7 +13,7 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.errors import NotDerivable
 from rsverify.symbolic import symbols as s
-from rsverify.symbolic.flatdata import flat_product, flat_values
+from rsverify.symbolic.flatdata import changing, flat_product, flat_values
 
 Terms = dict[tuple[Fraction, Fraction, Fraction], sp.Expr]
 
@@ -135,7 +135,7 @@ def _with_flat_data(expression: sp.Expr, cosine: float, regime: str, adapter: Ad
     names = {str(symbol): symbol for symbol in expression.free_symbols}
     assert adapter is not None or not any(name.startswith("G_") for name in names), "contractions over groups need their adapter"
     values = flat_values(names, adapter)
-    growing = {names[name] for name, value in values.items() if value.has(s.r)}
+    growing = {names[name] for name in changing(names, adapter)}
     c = sp.nsimplify(cosine, rational=True)
     if growing:
         assert adapter is not None

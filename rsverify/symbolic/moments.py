@@ -17,12 +17,12 @@ import sympy as sp
 
 from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.laws import Law
+from rsverify.definitions.laws import Frozen, Law, PrincipalComponents
 from rsverify.errors import BudgetError, NotDerivable
 from rsverify.symbolic import frames
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.diagrams import ONE, Edge, Label, Monomial, Piece, Polynomial, State, add, joined, pieces, product, times, united
-from rsverify.symbolic.network import DATA, ONES, Tensor, Term
+from rsverify.symbolic.network import DATA, ONES, SPECTRUM, Tensor, Term
 from rsverify.symbolic.sizes import axis_sizes, spread
 
 MAX_WAYS = 5_000
@@ -73,10 +73,6 @@ def _state(term: Term) -> State:
             edges.append((atom.tensor, tuple(number[i] for i in atom.indices)))
     labels: list[Label] = [(index.axis, tuple(sorted(data))) for index, data in zip(number, carried, strict=True)]
     return tuple(sorted(pieces(labels, edges)))
-
-
-SPECTRUM = "spectrum:"
-"""Begins the name of a vector on a component axis: k**-decay for the text of the decay that follows."""
 
 
 class Engine:
@@ -242,8 +238,12 @@ class Engine:
 
 
 def frame_side(adapter: Adapter, name: str) -> sp.Expr:
-    """The longer side of an orthonormal factor."""
+    """The longer side of an orthonormal factor; of principal components the side that they are vectors of, however many they are."""
     first, second = (axis_sizes(adapter)[axis] for axis in adapter.operands[name])
+    law = adapter.laws[name]
+    bare = law.law if isinstance(law, Frozen) else law
+    if isinstance(bare, PrincipalComponents):
+        return second if bare.components == "rows" else first
     return sp.Max(first, second)
 
 

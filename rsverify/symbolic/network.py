@@ -9,16 +9,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import sympy as sp
 
 from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.laws import Frozen, Zero
+from rsverify.definitions.laws import Frozen, PrincipalComponents, Zero
 from rsverify.errors import NotDerivable
 from rsverify.symbolic import symbols as s
 
 DATA = ("x", "x'", "v")
+SPECTRUM = "spectrum:"
+"""Begins the name of a vector on a component axis: k**-decay for the text of the decay that follows."""
 ONES = "1"
 """A vector of ones: keeps an index that no other tensor holds."""
 
@@ -114,7 +117,12 @@ def at_init(adapter: Adapter, name: str) -> Tensor:
     if isinstance(law.law if isinstance(law, Frozen) else law, Zero):
         return ()
     indices = tuple(Index.new(axis) for axis in adapter.operands[name])
-    return (Term(sp.Integer(1), (Atom(name, indices),), indices),)
+    atoms = [Atom(name, indices)]
+    bare = law.law if isinstance(law, Frozen) else law
+    if isinstance(bare, PrincipalComponents) and (decay := Fraction(str(bare.decay))):
+        # Column k of a frame times k**(-decay/2): the root of a singular value.
+        atoms.append(Atom(f"{SPECTRUM}{decay / 2}", (indices[0 if bare.components == "rows" else 1],)))
+    return (Term(sp.Integer(1), tuple(atoms), indices),)
 
 
 def contraction(

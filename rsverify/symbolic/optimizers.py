@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.laws import PrincipalComponents
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
@@ -49,4 +50,13 @@ def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitu
         value, squared = steps.magnitude(adapter, optimizer, claim)
         return Magnitude(value, squared, adapter=adapter)  # its powers of 1 +- t are the short form: it is not multiplied out
     value, squared = polynomial.magnitude(adapter, optimizer, claim)
-    return Magnitude(sp.factor_terms(sp.expand(value)), squared, adapter=adapter)
+    return Magnitude(sp.factor_terms(sp.expand(value)), squared, adapter=adapter, notes=_bounded(adapter))
+
+
+def _bounded(adapter: Adapter) -> tuple[str, ...]:
+    """A note where the rank cannot grow without end."""
+    bare = (getattr(law, "law", law) for law in adapter.laws.values())
+    return (COMPONENTS,) if any(isinstance(law, PrincipalComponents) for law in bare) else ()
+
+
+COMPONENTS = "principal components: r up to min(d_in, d_out); the exponent is that of the formula at ranks far below it"

@@ -38,6 +38,12 @@ def axis_sizes(adapter: Adapter) -> Mapping[str, sp.Expr]:
         found.update({axis: s.axis_size(axis) for axis in _free_of_rank(adapter)})
     elif formulas is not None:
         found.update({axis: Expression(text).to_sympy(known) for axis, text in formulas.items()})
+    for axes, width, what in ((rows, s.d_out, "d_out"), (columns, s.d_in, "d_in")):
+        product = sp.Mul(*(found[axis] for axis in axes if axis in found))
+        if all(axis in found for axis in axes) and not callable(formulas) and sp.expand(product - width) != 0:
+            raise AdapterError(
+                f"adapter {adapter.name!r}: axes {axes} of {adapter.expression!r} would have two sizes, {what} and {product}; mend sizes="
+            )
     for axis in adapter.axes:
         if axis not in found:
             raise AdapterError(f"adapter {adapter.name!r}: no size follows for axis {axis!r} of {adapter.expression!r}; give it in sizes=")

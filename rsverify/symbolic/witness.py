@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +19,7 @@ from rsverify.expressions import Expression
 from rsverify.records import Claim, Prediction
 from rsverify.symbolic import optimizers
 from rsverify.symbolic import symbols as s
-from rsverify.symbolic.flatdata import flat_values
+from rsverify.symbolic.flatdata import changing, flat_values
 from rsverify.symbolic.leading import log_exponent
 from rsverify.symbolic.magnitude import Magnitude, exact_number
 from rsverify.symbolic.network import DATA
@@ -104,7 +105,7 @@ def _written(shown: sp.Expr) -> str:
     text = str(shown)
     for name in ("Abs", "Max", "Min"):
         text = text.replace(f"{name}(", f"{name.lower()}(")
-    return text
+    return re.sub(r"harmonic\((\w+)\)", r"harmonic(\1, 1)", text)  # sympy leaves the power 1 out
 
 
 def _flat(shown: sp.Expr, claim: Claim, adapter: Adapter) -> dict[str, Expression]:
@@ -117,8 +118,7 @@ def _flat(shown: sp.Expr, claim: Claim, adapter: Adapter) -> dict[str, Expressio
 
 def _growing(shown: sp.Expr, adapter: Adapter) -> tuple[str, ...]:
     """A note where the data is reshaped over an axis that changes with the rank: no finite list of numbers makes a curve of ranks then."""
-    flat = flat_values((str(symbol) for symbol in shown.free_symbols), adapter)
-    names = sorted(name for name, value in flat.items() if value.has(s.r))
+    names = changing((str(symbol) for symbol in shown.free_symbols), adapter)
     if not names:
         return ()
     return (
