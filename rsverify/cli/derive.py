@@ -38,10 +38,13 @@ def derive(
     if found.zero:
         console.print("vanishes identically")
     else:
-        console.print(f"exponent  r**({found.exponent})" + (f" log(r)**({found.log_exponent})" if found.log_exponent else ""))
+        low, high = found.exponent_range or (found.exponent, found.exponent)
+        shown = f"r**({low})" if low == high else f"between r**({low}) and r**({high})"
+        console.print(f"exponent  {shown}" + (f" log(r)**({found.log_exponent})" if found.log_exponent else ""))
         if found.formula is not None:
             console.print(f"formula   {found.formula.text}")
-        console.print("exact at every finite rank" if found.exact else f"leading order, error {found.error_order}")
+        up_to = f"leading order, error {found.error_order}" if found.formula is not None else "the power alone, no magnitude"
+        console.print("exact at every finite rank" if found.exact else up_to)
     for note in found.notes:
         console.print(f"note      {note}")
     write_json(to_json(found), json)

@@ -83,3 +83,10 @@ def test_the_command_line(capsys, tmp_path):
 def test_bad_input_is_one_clear_message(capsys, words, said):
     code, _, message = run(capsys, "solve", *words)
     assert code == 2 and said in message and "Traceback" not in message
+
+
+def test_derive_shows_a_range_and_a_power_without_a_magnitude(capsys):
+    code, out, _ = run(capsys, "derive", "adalora", "--optimizer", "signsgd", "--regime", "width", "--rule", "alpha")
+    assert code == 0 and "between r**(1/2) and r**(1)" in out and "None" not in out
+    code, out, _ = run(capsys, "derive", "adalora", "--optimizer", "signsgd", "--rule", "alpha/r")
+    assert code == 0 and "exponent  r**(0)" in out and "the power alone" in out
