@@ -113,12 +113,10 @@ def _resolved(expression: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
     put_in: dict[Any, Any] = {}
     for choice in expression.atoms(sp.Max, sp.Min):
         if choice.has(symbol):
-            powers: dict[Any, Fraction] = {argument: _leading(cast(sp.Expr, argument), symbol)[0] for argument in choice.args}
-            best = (max if isinstance(choice, sp.Max) else min)(powers.values())
-            kept = [argument for argument, power in powers.items() if power == best]
-            if len(kept) > 1:
-                raise NotDerivable(f"which of {choice} decides depends on more than the rank and the widths")
-            put_in[choice] = kept[0]
+            parts = [_leading(cast(sp.Expr, argument), symbol) for argument in choice.args]
+            best = (max if isinstance(choice, sp.Max) else min)(power for power, _ in parts)
+            # Where several grow alike their coefficients decide, whatever these are.
+            put_in[choice] = symbol ** sp.Rational(best) * choice.func(*(value for power, value in parts if power == best))
     for total in expression.atoms(sp.harmonic):
         upper: Any = total.args[0]
         decay: Any = total.args[1] if len(total.args) > 1 else sp.Integer(1)
