@@ -52,7 +52,7 @@ def rank_terms(expression: sp.Expr, *, cosine: float, regime: str, adapter: Adap
             power, value = _leading(rest, s.r)
             found = {power: value}
         for b, value in found.items():
-            if sp.expand(value) != 0:
+            if not _vanishes(value):
                 terms[a, b, c] = value
     return terms
 
@@ -80,6 +80,15 @@ def _by_powers(expression: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> dict[tupl
 
     Raises: NotDerivable where a symbol stands other than as a factor with a power.
     """
+    if isinstance(expression, sp.Mul):  # a factored product gives its powers without being multiplied out
+        rest, powers = expression, []
+        for symbol in symbols:
+            rest, power = rest.as_coeff_exponent(symbol)
+            powers.append(power)
+        if not rest.has(*symbols):
+            return {} if _vanishes(rest) else {tuple(Fraction(str(power)) for power in powers): rest}
+    if any(power.exp.is_negative and power.base.is_Add and power.has(*symbols) for power in expression.atoms(sp.Pow)):
+        raise NotDerivable(f"a sum with {symbols[0]} stands in a denominator")
     found: dict[tuple[Fraction, ...], sp.Expr] = {}
     for term in sp.Add.make_args(sp.expand(expression)):
         if term == 0:
@@ -92,7 +101,11 @@ def _by_powers(expression: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> dict[tupl
             powers.append(Fraction(str(power)))
         key = tuple(powers)
         found[key] = found.get(key, sp.Integer(0)) + rest
-    return {key: value for key, value in found.items() if sp.expand(value) != 0}
+    return {key: value for key, value in found.items() if not _vanishes(value)}
+
+
+def _vanishes(value: sp.Expr) -> bool:
+    return value == 0 or (isinstance(value, sp.Add) and sp.expand(value) == 0)
 
 
 def _leading(expression: sp.Expr, symbol: sp.Symbol) -> tuple[Fraction, sp.Expr]:

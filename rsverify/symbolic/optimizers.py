@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
@@ -50,7 +52,16 @@ def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitu
         value, squared = steps.magnitude(adapter, optimizer, claim)
         return Magnitude(value, squared, adapter=adapter)  # its powers of 1 +- t are the short form: it is not multiplied out
     value, squared = polynomial.magnitude(adapter, optimizer, claim)
-    return Magnitude(sp.factor_terms(sp.expand(value)), squared, adapter=adapter, notes=_bounded(adapter))
+    return Magnitude(_short(value), squared, adapter=adapter, notes=_bounded(adapter))
+
+
+def _short(value: sp.Expr) -> sp.Expr:
+    """A formula in a form that is short: what frames divide by is factored, polynomials are multiplied out but for their common factor."""
+    choices = {choice: sp.Dummy(positive=True) for choice in value.atoms(sp.Max, sp.Min)}
+    if not choices:
+        return sp.factor_terms(sp.expand(value))
+    short = cast(sp.Expr, sp.factor(value.xreplace(choices)))
+    return cast(sp.Expr, short.xreplace({dummy: choice for choice, dummy in choices.items()}))
 
 
 def _bounded(adapter: Adapter) -> tuple[str, ...]:

@@ -138,3 +138,8 @@ def test_data_over_an_axis_that_grows_with_the_rank_has_an_exponent_and_no_curve
     found = rv.derive("miss", "1")
     assert found.exponent == 0 and found.formula is None and "differs at every rank" in found.notes[0]
     assert rv.derive("miss", "1", probe="orthogonal").exponent == Q(-1, 2)
+
+
+def test_sizes_that_grow_alike_are_told_apart_by_their_coefficients():
+    """RandLoRA's constant 1/max(n, d) with n = d/r: both grow with the width, and r >= 1 decides."""
+    assert rv.derive("randlora", "alpha", regime="width").exponent == 0
