@@ -28,6 +28,7 @@ _HOMES = {
     "rsverify.symbolic.limit": ("limit_of_rank",),
     "rsverify.montecarlo": ("Budget", "estimate"),
     "rsverify.conformance": ("CheckFailed", "Subject", "check_adapter"),
+    "rsverify.conformance.parity": ("Parity", "parity"),
     "rsverify.interop.peft": ("subject_from_peft",),
     "rsverify.training": ("Configuration", "measure", "train_stacked"),
     "rsverify.studies.transfer": ("transfer",),

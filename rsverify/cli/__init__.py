@@ -7,7 +7,7 @@ from typing import Any
 
 from rsverify.errors import RsverifyError
 
-_VERBS = ("verify", "derive", "estimate", "train", "solve", "transfer", "budget", "prove", "report", "check")
+_VERBS = ("verify", "derive", "estimate", "train", "solve", "transfer", "budget", "prove", "report", "check", "parity")
 
 
 def main(tokens: list[str] | None = None) -> None:

@@ -26,9 +26,28 @@ def built_in(target: str) -> Declared | None:
 
 def python_object(target: str) -> Subject | Declared | None:
     """`package.module:object`, imported from the current folder or the installed packages: a Subject, an Adapter or a build function."""
-    module_name, colon, path = target.partition(":")
-    if not colon or not path or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
+    if not _names_object(target):
         return None
+    value = import_object(target)
+    try:
+        return as_subject(value)
+    except InputError as error:
+        raise InputError(f"target={target!r}: {error}") from None
+
+
+def _names_object(target: str) -> bool:
+    module_name, colon, path = target.partition(":")
+    return bool(colon and path) and all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")])
+
+
+def import_object(target: str, *, argument: str = "target") -> Any:
+    """What `package.module:object` names, imported from the current folder or the installed packages.
+
+    Raises: InputError for another form, a module or name that is not there, a module that cannot be imported.
+    """
+    if not _names_object(target):
+        raise InputError(f"{argument}={target!r}; expected package.module:object")
+    module_name, _, path = target.partition(":")
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
@@ -36,21 +55,18 @@ def python_object(target: str) -> Subject | Declared | None:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         where = "it is looked for in this folder and among what is installed"
-        raise InputError(f"target={target!r}: no module is called {missing!r}; {where}") from None
+        raise InputError(f"{argument}={target!r}: no module is called {missing!r}; {where}") from None
     except (Exception, SystemExit) as error:
-        raise InputError(f"target={target!r}: importing {module_name} raised {type(error).__name__}: {error}") from error
+        raise InputError(f"{argument}={target!r}: importing {module_name} raised {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(here)
     value = module
     for part in path.split("."):
         if not hasattr(value, part):
             public = [name for name in dir(value) if not name.startswith("_")]
-            raise InputError(f"target={target!r}: {module_name} has no {part!r}{suggest(part, public)}")
+            raise InputError(f"{argument}={target!r}: {module_name} has no {part!r}{suggest(part, public)}")
         value = getattr(value, part)
-    try:
-        return as_subject(value)
-    except InputError as error:
-        raise InputError(f"target={target!r}: {error}") from None
+    return value
 
 
 def is_peft(target: str) -> bool:

@@ -150,7 +150,8 @@ def save(model: Any) -> dict[str, Any]:
 def read_folder(folder: Path) -> dict[str, Any]:
     """An adapter folder as plain data."""
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    return {"config": config, "tensors": load_file(folder / "adapter_model.safetensors")}
+    tensors = load_file(folder / "adapter_model.safetensors")
+    return {"config": config, "tensors": {key: value.clone() for key, value in tensors.items()}}  # not a view of a file that goes
 
 
 @contextmanager
