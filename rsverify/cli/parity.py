@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -44,7 +44,7 @@ def parity(
     if (scales is None) == (loader is None):
         raise InputError("give the scales that the stack applies by --scales FILE, or a function that returns them by --loader; not both")
     if scales is not None:
-        given = scales
+        given: Any = scales
     else:
         given = import_object(str(loader), argument="loader")
         if not callable(given):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rsverify.conformance.adapter_folder import AdapterFolder, Trained, read_adapter
-from rsverify.conformance.diagnose import FACTORS, RULES
+from rsverify.conformance.diagnose import FACTORS, RULES, Suspect
 from rsverify.errors import InputError, suggest
 
 TOLERANCE = 2.0**-8
@@ -76,7 +76,7 @@ def _rule(text: str, rank: float, alpha: float) -> float:
     return alpha / math.sqrt(rank) if "sqrt" in text else alpha / rank
 
 
-def _fixed(suspect: Any) -> Cause:
+def _fixed(suspect: Suspect) -> Cause:
     texts = {
         "alpha/r": "use_rslora is ignored", "alpha/sqrt(r)": "the sqrt rule, though use_rslora is not set",
         "1": "no scale is applied, or alpha is assumed to be r", "alpha": "raw alpha: the division by the rank is missing",

@@ -57,7 +57,7 @@ def _subject(found: Recipe) -> Subject:
     build = partial(host.build, found)
     able: dict[str, Any] = {"add_adapter": partial(host.add_adapter, found), "set_adapter": host.set_adapter}
     layer = _sample(found, alpha)
-    if hasattr(layer, "get_delta_weight") and method.name not in NOT_ADDED and not found.options.get("use_dora"):
+    if hasattr(layer, "get_delta_weight") and method.name not in NOT_ADDED and not (found.residual or found.options.get("use_dora")):
         able["delta"] = host.delta
     if hasattr(layer, "set_scale") and method.name not in WARNS_ONLY:
         able["set_scale"] = host.set_scale
