@@ -38,17 +38,11 @@ def parity(
     from rsverify.errors import InputError
     from rsverify.records import to_json
     from rsverify.report.provenance import provenance
-    from rsverify.studies.targets import import_object
 
     refuse_unwritable(json)
     if (scales is None) == (loader is None):
         raise InputError("give the scales that the stack applies by --scales FILE, or a function that returns them by --loader; not both")
-    if scales is not None:
-        given: Any = scales
-    else:
-        given = import_object(str(loader), argument="loader")
-        if not callable(given):
-            raise InputError(f"loader={loader!r} is no function; expected one of the adapter's folder that returns scales by module")
+    given: Any = scales if loader is None else _function(loader)
     found = compare(adapter_dir, given)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     table = Table(title=f"{adapter_dir}, trained under {found.rule}", title_justify="left")
@@ -70,3 +64,13 @@ def parity(
     }  # fmt: skip
     write_json(data, json)
     return found.exit_code
+
+
+def _function(loader: str) -> Any:
+    from rsverify.errors import InputError
+    from rsverify.studies.targets import import_object
+
+    found = import_object(loader, argument="loader")
+    if not callable(found):
+        raise InputError(f"loader={loader!r} is no function; expected one of the adapter's folder that returns scales by module")
+    return found
