@@ -62,6 +62,7 @@ class FirstStep:
     magnitudes: dict[str, tuple[Magnitude, Magnitude]]
     skews: dict[str, tuple[float, float]]
     identical: bool
+    readable: float
     x: np.ndarray
     v: np.ndarray
 
@@ -111,7 +112,11 @@ def _simulate(bench: Bench) -> FirstStep:
         low, high = (magnitude(rank, sample[quantity], "rms") for rank, sample in zip(ranks, samples, strict=True))
         found[quantity] = (low, high)
         skews[quantity] = (_skew(samples[0][quantity]), _skew(samples[1][quantity]))
-    return FirstStep(layer, ranks, level, found, skews, identical, problem.x, problem.v)
+    # A change of the output is a difference of two: each is rounded to some ten units of its own size, so that 1e5 units show it
+    # to one part in a thousand or better.
+    size = float(bench.layer(layer, bench.dtype)(x).detach().abs().max())
+    readable = 1e5 * torch.finfo(bench.dtype).eps / 2 * size
+    return FirstStep(layer, ranks, level, found, skews, identical, readable, problem.x, problem.v)
 
 
 def _skew(values: np.ndarray) -> float:

@@ -23,16 +23,20 @@ from rsverify.errors import NotDerivable, RsverifyError
 from rsverify.montecarlo import Budget, estimate
 from rsverify.symbolic import derive
 
+ENTRIES = 3e7
+"""Entries of factors that a simulated prediction may draw: a second or two."""
+
 POWERS = (0.0, -0.5, -1.0)
 """Powers of r that the spread of an undeclared factor may follow: free of r, 1/sqrt(r), 1/r."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What theory says: exponent between the two ranks, log magnitude at the larger (None: only up to a constant), who says it."""
+    """What theory says of the two ranks: exponent, log magnitude at the larger (None: up to a constant), both magnitudes, who says it."""
 
     exponent: float
     log_level: float | None
+    values: tuple[float, float]
     error: float
     source: str
 
@@ -88,7 +92,7 @@ def _expected(bench: Bench, seen: FirstStep, quantity: str, optimizer: str) -> E
         simulated = estimate(
             adapter, bench.subject.scaling, optimizer=optimizer, quantity=quantity, statistic=statistic, steps=steps, ranks=seen.ranks,
             d_in=layer.d_in, d_out=layer.d_out, alpha=bench.alpha, lr=LR, seed=bench.seed, error_budget=bench.error_budget,
-            statements=STATEMENTS, budget=Budget(entries=3e7),
+            statements=STATEMENTS, budget=Budget(entries=ENTRIES),
         )  # fmt: skip
         if simulated.zero:
             raise Skip(f"{quantity} vanishes identically by its declaration") from refusal
@@ -96,7 +100,8 @@ def _expected(bench: Bench, seen: FirstStep, quantity: str, optimizer: str) -> E
         error = max(math.log(point.hi / point.lo) / 2 if point.lo > 0 else math.inf for point in simulated.curve)
         source = "simulated from its declaration"
     span = math.log(seen.ranks[1] / seen.ranks[0])
-    return Expected(math.log(values[1] / values[0]) / span, math.log(values[1]) if constants else None, error, source)
+    exponent = math.log(values[1] / values[0]) / span
+    return Expected(exponent, math.log(values[1]) if constants else None, (float(values[0]), float(values[1])), error, source)
 
 
 def _judge(bench: Bench, quantity: str, optimizer: str) -> str:
@@ -105,6 +110,11 @@ def _judge(bench: Bench, quantity: str, optimizer: str) -> str:
     said = _expected(bench, seen, quantity, optimizer)
     low, high = seen.magnitudes[key]
     regime = f"{'at init' if quantity == 'gradient_norm' else f'one {optimizer} step'}, aligned probe, ranks {low.rank} and {high.rank}"
+    if quantity == "update" and min(said.values) < seen.readable:
+        raise Unsettled(
+            f"{quantity} ({regime}) would be {min(said.values):.1g} beside an output of the layer of order 1: rounding hides it; a larger"
+            " alpha or a rule that falls less steeply would show it"
+        )
     if low.value == 0 or high.value == 0:
         raise Wrong(f"{quantity} ({regime}) is zero; {said.source}: it goes as r**{said.exponent:+.2f}")
     if not math.isfinite(low.value) or not math.isfinite(high.value):
