@@ -21,7 +21,8 @@ def check(
     ] = None,
     alpha: Alpha | None = None,
     xfails: Annotated[
-        Path | None, Parameter(help="File of expected failures: lines 'check_name: reason', or JSON; for PEFT 'TARGET check_name: reason'.")
+        Path | None,
+        Parameter(help="File of expected failures: lines '[target::]check_name: reason'; for PEFT 'TARGET check_name: reason'."),
     ] = None,
     only: Annotated[tuple[str, ...], Parameter(help="Run only the checks named; may be given several times.")] = (),
     verbose: Annotated[bool, Parameter(negative="", help="Show tracebacks of failed checks.")] = False,
@@ -46,13 +47,13 @@ def check(
     from rsverify.conformance.declared import declared_subject
     from rsverify.conformance.registry import checks
     from rsverify.conformance.runner import check_adapter, count, exit_code, summary
-    from rsverify.conformance.xfails import read_xfails
     from rsverify.definitions.registry import Declared
     from rsverify.definitions.rules import ALPHA
     from rsverify.errors import InputError
     from rsverify.records import to_json
     from rsverify.report.provenance import provenance
     from rsverify.studies.targets import is_peft, resolve
+    from rsverify.testing.xfails import read_xfails
 
     refuse_unwritable(json)
     if target == "peft:all":
@@ -68,7 +69,7 @@ def check(
         lines = xfails or shipped()
         expected = expected_for(target, read_known(lines, checks())) if lines else {}
     elif xfails is not None:
-        expected = read_xfails(xfails)
+        expected = {e.check: e.reason for e in read_xfails(xfails) if e.subject in (None, target)}
     if isinstance(subject, Declared):
         subject = declared_subject(subject, rule, alpha=ALPHA if alpha is None else alpha)
     elif rule is not None or alpha is not None:

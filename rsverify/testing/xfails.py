@@ -32,7 +32,7 @@ def read_xfails(path: Path) -> list[Expected]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--rsverify-xfails {path}: cannot be read as text ({error})") from None
+        raise InputError(f"expected failures {str(path)!r}: cannot be read as text ({error})") from None
     from rsverify.conformance.registry import checks
 
     known = checks()
