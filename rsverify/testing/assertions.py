@@ -10,7 +10,8 @@ always does, and where the two disagree nothing holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,50 @@ def assert_exponent(
     if derived is not None and derived.exponent is not None:
         answers.add("confirmed" if lo <= float(derived.exponent) <= hi else "refuted")
     return _answer(_all_of(answers, derived), row, wanted, rate, allow_inconclusive, float(exponent))
+
+
+def assert_identity_at_init(subject: Any, *, allow_inconclusive: bool = False) -> None:
+    """The output at init is the pretrained layer's, up to rounding: on every shape of layer, at every rank tried.
+
+    Args: subject is what `rv.check_adapter` takes: a name, a declared adapter, a build function, an rv.Subject. What it claims to
+        be at init does not matter here. Raises: as `assert_rank_stable`.
+    """
+    from rsverify.conformance.runner import as_subject
+
+    found = as_subject(subject)
+    if found.claim == "random":
+        found = replace(found, init="identity")
+    _assert_checks(found, "output at init, as a difference from the pretrained layer's, zero up to rounding", ("check_init_identity",),
+                   allow_inconclusive)  # fmt: skip
+
+
+def assert_merge_equivalent(subject: Any, *, allow_inconclusive: bool = False) -> None:
+    """The output after merging is the output before, and so is the merged weight's; after unmerging the weight is as it was.
+
+    Merged and unmerged are each held against the base weight plus what the adapter adds: merge and unmerge can hide each
+    other's error. Arguments and errors as `assert_identity_at_init`; without a merge capability nothing can be told.
+    """
+    from rsverify.conformance.runner import as_subject
+
+    names = ("check_merge_function", "check_merge_weight", "check_merge_twice", "check_unmerge_restores", "check_unmerge_scaled")
+    _assert_checks(as_subject(subject), "output and weight after merging, as before up to rounding", names, allow_inconclusive)
+
+
+def _assert_checks(subject: Any, what: str, names: Sequence[str], allow_inconclusive: bool) -> None:
+    from rsverify.conformance import check_adapter
+
+    results = check_adapter(subject, only=["check_build_module", *names], on_fail="return")
+    failed = [f"{result.name}: {result.reason}" for result in results if result.status == "failed"]
+    ran = [result for result in results if result.status == "passed" and result.name in names]
+    answer: Answer = "refuted" if failed else "confirmed" if ran else "inconclusive"
+    claimed = subject.declared.name if subject.declared is not None else "the subject"
+    text = f"{what}; of {claimed} under {subject.scaling}, no optimizer step"
+    announce(Statement(text, answer))
+    if failed:
+        raise AssertionError(f"does not hold: {text}; {'; '.join(failed)}")
+    if not ran and not allow_inconclusive:
+        price = "; ".join(dict.fromkeys(result.reason for result in results if result.status == "skipped"))
+        raise Inconclusive(f"cannot tell whether {text}: {price}", price)
 
 
 def _assert_stability(

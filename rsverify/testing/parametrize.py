@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rsverify.conformance import check_adapter
+from rsverify.conformance.bench import Bench
 from rsverify.conformance.registry import checks
-from rsverify.conformance.runner import as_subject
+from rsverify.conformance.runner import as_subject, run_check
 from rsverify.errors import InputError, suggest
 from rsverify.testing.statements import ERROR_BUDGET, Inconclusive, Statement, announce
 
@@ -19,8 +19,10 @@ MARK = "rsverify_check"
 class CheckCase:
     """One check, to be called with the subject: passes, skips with the reason, or fails with what is wrong."""
 
-    def __init__(self, name: str, subject_name: str) -> None:
+    def __init__(self, name: str, subject_name: str, benches: dict[float, Bench]) -> None:
         self.name, self.subject_name = name, subject_name
+        self.benches = benches
+        """One bench per error budget, shared by all checks of a subject: what one of them simulated serves the others."""
 
     def __repr__(self) -> str:
         return self.name
@@ -28,7 +30,8 @@ class CheckCase:
     def __call__(self, subject: Any) -> None:
         __tracebackhide__ = True
         budget = ERROR_BUDGET.get()
-        (result,) = check_adapter(subject, only=[self.name], on_fail="return", error_budget=budget)
+        bench = self.benches.setdefault(budget, Bench(as_subject(subject), error_budget=budget))
+        result = run_check(self.name, bench)
         text = f"{self.subject_name}: {self.name}"
         if result.status == "skipped":
             pytest.skip(result.reason)
@@ -66,11 +69,12 @@ def parametrize_with_checks(
         for check in expected:
             if check not in known:
                 raise InputError(f"expected_failed_checks of {name}: no check is called {check!r}{suggest(check, known)}")
+        benches: dict[float, Bench] = {}
         for check in known:
             marks = [pytest.mark.rsverify_check(subject=name, check=check)]
             if check in expected:
                 marks.append(pytest.mark.xfail(reason=expected[check], strict=False))
-            cases.append(pytest.param(subject, CheckCase(check, name), marks=marks, id=f"{name}-{check}"))
+            cases.append(pytest.param(subject, CheckCase(check, name, benches), marks=marks, id=f"{name}-{check}"))
     return pytest.mark.parametrize(("subject", "check"), cases)
 
 

@@ -9,7 +9,16 @@ import pytest
 import rsverify as rv
 from rsverify.errors import InputError, UnknownName
 from rsverify.testing import statements
-from rsverify.testing.assertions import assert_collapses, assert_explodes, assert_exponent, assert_rank_stable
+from rsverify.testing.assertions import (
+    assert_collapses,
+    assert_explodes,
+    assert_exponent,
+    assert_identity_at_init,
+    assert_merge_equivalent,
+    assert_rank_stable,
+)
+from rsverify.testing.mutants import mutants
+from rsverify.testing.mutants.reference import LORA
 from rsverify.testing.statements import Inconclusive
 
 SGD = {"quantity": "update", "optimizer": "sgd"}
@@ -134,6 +143,33 @@ def test_the_error_budget_of_the_session_is_the_default(heard) -> None:
 def test_half_a_claim_or_a_wrong_one_is_refused(call, error, said) -> None:
     with pytest.raises(error, match=said):
         call()
+
+
+def test_identity_at_init_passes_and_fails(heard) -> None:
+    for subject in ("lora", "dora", "pissa", LORA.subject(), rv.adapters()["vera"]):
+        assert_identity_at_init(subject)
+    wrong = mutants()["last_factor_not_zero"].wrong
+    with pytest.raises(AssertionError, match="does not hold: output at init.*alpha/sqrt.*check_init_identity: at init the 18x12 layer"):
+        assert_identity_at_init(wrong)
+    with pytest.raises(AssertionError, match="does not hold: output at init"):
+        assert_identity_at_init("lora-xs")  # declared to start near, not at, the pretrained layer: that is no excuse here
+    assert [statement.answer for statement in heard] == ["confirmed"] * 5 + ["refuted"] * 2
+
+
+def test_merge_equivalence_passes_fails_and_cannot_tell(heard) -> None:
+    for subject in ("lora", "dora", LORA.subject()):
+        assert_merge_equivalent(subject)
+    for name in ("merge_ignores_the_rule", "parent_and_child_merge", "merged_twice", "unmerge_forgets_the_users_scale"):
+        with pytest.raises(AssertionError, match="does not hold: output and weight after merging") as caught:
+            assert_merge_equivalent(mutants()[name].wrong)
+        assert not isinstance(caught.value, Inconclusive)
+    bare = LORA.subject().without("merge", "unmerge")
+    with pytest.raises(Inconclusive, match="the subject has no merge"):
+        assert_merge_equivalent(bare)
+    assert_merge_equivalent(bare, allow_inconclusive=True)
+    with pytest.raises(AssertionError, match="check_build_module: raised ZeroDivisionError"):
+        assert_merge_equivalent(lambda rank, base, alpha: 1 / 0)
+    assert heard[-1].answer == "refuted" and heard[-2].answer == "inconclusive"
 
 
 def test_the_room_is_reached_lazily() -> None:

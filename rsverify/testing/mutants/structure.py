@@ -21,7 +21,6 @@ from rsverify.testing.mutants.reference import (
     LORA,
     Adapted,
     Kit,
-    Slot,
     activated,
     added,
     built,
@@ -30,7 +29,6 @@ from rsverify.testing.mutants.reference import (
     kaiming,
     lora_delta,
     lora_start,
-    new_slot,
     truncated,
 )  # fmt: skip
 from rsverify.testing.mutants.registry import mutant
@@ -286,27 +284,6 @@ mutant(
     "input_scaled_in_place", "gamma is multiplied into the input in place: whoever uses that input next gets the scaled one",
     source="no thread found", of=LORA, when=use.stirred, hidden_by="looking at this layer's output alone", forward=forward_scales_input,
     offset=lambda m, slot: None,
-)  # fmt: skip
-
-_SHARED: dict[Any, Slot] = {}
-
-
-def build_shared(kit: Kit, rank: int, base: nn.Linear, alpha: float) -> nn.Module:
-    m = Adapted(base, kit)
-    key = (tuple(base.weight.shape), rank, alpha, base.weight.dtype)
-    m.slots["default"] = _SHARED.setdefault(key, new_slot(kit, base.weight, rank, alpha))
-    return m
-
-
-def built_before(subject: Any, base: nn.Linear) -> nn.Module:
-    """Another layer of the same size was adapted and trained before."""
-    use.stirred(subject, use.layer())
-    return use.fresh(subject, base)
-
-
-mutant(
-    "layers_share_their_factors", "the factors live in a mutable default: layers of one size share them",
-    source="no thread found", of=LORA, when=built_before, hidden_by="one layer", build=build_shared,
 )  # fmt: skip
 
 
