@@ -35,6 +35,7 @@ def main() -> int:
     options.add_argument("--draws", type=int, default=256)
     options.add_argument("--out", type=Path, default=Path("benchmarks/evidence/conformance_false_alarms.json"))
     asked = options.parse_args()
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
     firststep.MOST, stability.ENTRIES = asked.draws, 3e6
     firststep.PLACES = ((Layer(12, 18, False), (16, 256)), (Layer(12, 18, False), (3, 12)))
     rows: list[dict[str, object]] = []
