@@ -106,6 +106,11 @@ class Journal:
         """Results as JSON text, by the key of their cell."""
         return dict(self._database.execute("SELECT key, result FROM cells"))
 
+    def seconds(self) -> float:
+        """What all finished cells took together."""
+        (total,) = self._database.execute("SELECT sum(seconds) FROM cells").fetchone()
+        return float(total or 0)
+
     def record(self, cell: Cell, result: str, *, seconds: float) -> None:
         """Commit a finished cell.
 

@@ -1,0 +1,1 @@
+"""The figures of `reproduce`, one file each: a file with a `FIGURE` is found by itself."""

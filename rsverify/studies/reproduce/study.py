@@ -1,0 +1,161 @@
+"""Runs the cells that the figures ask for, through a journal, and lets each figure judge its claim."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import rsverify
+from rsverify.errors import InputError
+from rsverify.studies.reproduce.figure import Figure, Foretold, as_figures
+from rsverify.studies.reproduce.judging import Finding
+from rsverify.studies.reproduce.plan import Plan
+from rsverify.studies.reproduce.runs import Results
+from rsverify.sweep import Cell, Identity, Journal, open_executor, run_sweep
+from rsverify.sweep.executors import SerialExecutor
+
+ROUNDS = 8
+"""Of asking the figures for further cells: each refinement takes one, and the plan allows fewer."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One figure of a finished run."""
+
+    figure: Figure
+    foretold: Foretold
+    finding: Finding
+    picture: str
+    cells: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures of a run; `verdict` is that of the worst of them."""
+
+    plan: Plan
+    sections: tuple[Section, ...]
+    cells: int
+    resumed: int
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        answers = {section.finding.answer for section in self.sections}
+        if answers & {"does not hold here", "holds only for"}:
+            return "does_not_hold"
+        return "inconclusive" if "inconclusive" in answers else "holds"
+
+    @property
+    def exit_code(self) -> int:
+        return {"holds": 0, "does_not_hold": 1, "inconclusive": 3}[self.verdict]
+
+
+def reproduce(
+    figure: str | None = None, *, plan: Plan, out: Path, workers: int | None = None, executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Report:  # fmt: skip
+    """Judge one figure's claim, or all; what is finished is kept in `out` and not run again.
+
+    Predictions are made first and written to `out/predictions.json`; only then is anything trained.
+
+    Args: executor takes the place of local processes; progress(what, done, total).
+    Raises: UnknownName for an unknown figure; InputError for a folder that cannot be written; JournalError for a journal of
+        another plan, other versions or other code; SweepFailed.
+    """
+    chosen = as_figures(figure)
+    refuse_unwritable_folder(out)
+    identity = Identity("reproduce", settings={**plan.to_dict(), "code": code_hash()})
+    with Journal(out / "journal.sqlite", identity) as journal:
+        foretold = {f.name: f.prediction(plan) for f in chosen}
+        _write_predictions(foretold, out / "predictions.json")
+        if executor is not None:
+            results, resumed = _run(chosen, plan, journal, executor, progress)
+        else:
+            with open_executor("processes", workers=workers) as pool:
+                results, resumed = _run(chosen, plan, journal, pool, progress)
+        resumed += _run_alone(chosen, plan, journal, results)
+        sections = tuple(_section(f, plan, results, foretold[f.name]) for f in chosen)
+        return Report(plan, sections, len(results.of_cell), resumed, journal.seconds())
+
+
+def _run(chosen: Sequence[Figure], plan: Plan, journal: Journal, executor: Executor, progress: Progress | None) -> tuple[Results, int]:
+    results, resumed = Results(plan), 0
+    for turn in range(ROUNDS):
+        wanted: dict[str, Cell] = {}
+        for figure in chosen:
+            for cell in figure.cells(plan, results):
+                if cell.key not in results.of_cell:
+                    wanted.setdefault(cell.key, cell)
+        if not wanted:
+            return results, resumed
+        what = "runs" if turn == 0 else f"refinement {turn}"
+        # The longest first: a long cell begun last leaves the other core idle.
+        cells = sorted(wanted.values(), key=_cost, reverse=True)
+        told = (lambda done, total, cell, what=what: progress(what, done, total)) if progress else None
+        for outcome in run_sweep(cells, journal=journal, executor=executor, progress=told):
+            results.add(outcome.cell, outcome.result)
+            resumed += outcome.resumed
+    raise InputError(f"figures asked for new cells {ROUNDS} times: this is our bug")
+
+
+def _run_alone(chosen: Sequence[Figure], plan: Plan, journal: Journal, results: Results) -> int:
+    """Cells that measure time, one after another in this process, the others all done."""
+    cells = {cell.key: cell for figure in chosen for cell in figure.alone(plan)}
+    outcomes = run_sweep(list(cells.values()), journal=journal, executor=SerialExecutor())
+    for outcome in outcomes:
+        results.add(outcome.cell, outcome.result)
+    return sum(outcome.resumed for outcome in outcomes)
+
+
+def _cost(cell: Cell) -> float:
+    """Roughly how long a cell takes, against others: only the order of work depends on it."""
+    c = cell.configuration
+    if not cell.function.endswith(":train"):
+        return c["steps"] * len(c["ranks"]) * 5.0
+    return c["steps"] * sum(1 + rank / 128 for rank in c["ranks"])
+
+
+def _section(figure: Figure, plan: Plan, results: Results, foretold: Foretold) -> Section:
+    from rsverify.studies.reproduce import drawing
+
+    finding = figure.judge(plan, results, foretold)
+    picture = drawing.svg(figure.draw(plan, results, foretold))
+    mine = {cell.key for cell in (*figure.cells(plan, results), *figure.alone(plan))}
+    return Section(figure, foretold, finding, picture, len(mine))
+
+
+def refuse_unwritable_folder(out: Path) -> None:
+    """Refuse a folder that cannot be made or written, before any work."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".write-test"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"out={str(out)!r} cannot be written ({error.strerror}); give another folder with --out") from None
+
+
+def code_hash() -> str:
+    """A hash of the source that the numbers of cells depend on: a journal of other code is refused, one of other words is not."""
+    root = Path(rsverify.__file__).parent
+    files = [root / "studies/reproduce/cells.py", *sorted((root / "training").rglob("*.py")), *sorted((root / "definitions").rglob("*.py"))]
+    files += [root / "statistics/streams.py", root / "statistics/wishart.py", root / "training/data/base.json"]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.name.encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _write_predictions(foretold: dict[str, Foretold], path: Path) -> None:
+    """Written once: a later run of the same plan leaves what was said first."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    new = {name: {"sentences": list(f.sentences), "numbers": f.numbers} for name, f in foretold.items() if name not in known}
+    if new:
+        path.write_text(json.dumps({**known, **new}, indent=1) + "\n")

@@ -1,0 +1,63 @@
+"""Questions are answered yes, no and open where they should be, and a flip between repeats is open and said."""
+
+import math
+
+import pytest
+
+from rsverify.studies.reproduce import quick
+from rsverify.studies.reproduce.judging import ask, conclude, fact, slopes
+
+PLAN = quick()
+FIRST, SECOND = PLAN.groups
+
+
+def values(first, second):
+    return dict(zip(PLAN.all_seeds, (*first, *second), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "flipped"),
+    [
+        (values((-0.50, -0.51, -0.49), (-0.52, -0.50, -0.51)), "yes", False),
+        (values((0.50, 0.51, 0.49), (0.52, 0.50, 0.51)), "no", False),
+        (values((-1.0, 1.0, 0.3), (0.5, -0.7, 0.1)), "open", False),
+        (values((-0.50, -0.51, -0.49), (0.52, 0.50, 0.51)), "open", True),
+        (values((-0.50, -0.51, -0.49), (-1.0, 1.0, 0.3)), "open", False),
+        (values((-0.50, -0.51, math.nan), (-0.52, -0.50, -0.51)), "open", False),
+    ],
+)
+def test_three_answers(found, answer, flipped):
+    part = ask("below -0.1", PLAN, found, (-math.inf, -0.1))
+    assert (part.answer, part.flipped) == (answer, flipped)
+
+
+def test_equality_is_a_region_not_a_failure_to_tell():
+    noisy = values((-1.0, 1.0, 0.0), (1.0, -1.0, 0.0))
+    assert ask("within 0.1", PLAN, noisy, (-0.1, 0.1)).answer == "open"
+    assert ask("within 0.1", PLAN, values((0.01, 0.0, -0.01), (0.0, 0.01, 0.02)), (-0.1, 0.1)).answer == "yes"
+
+
+def test_findings():
+    yes, no = fact("a", True, short="a"), fact("b", False, short="b")
+    unsettled = ask("c", PLAN, values((-1.0, 1.0, 0.3), (0.5, -0.7, 0.1)), (-0.1, 0.1), short="c")
+    assert conclude([yes, yes]).answer == "holds"
+    assert conclude([no]).answer == "does not hold here"
+    assert conclude([yes, no]).answer == "holds only for"
+    assert conclude([yes, unsettled]).answer == "inconclusive"
+    assert conclude([no, unsettled]).answer == "does not hold here" and "Open: c" in conclude([no, unsettled]).sentence
+    flipped = ask("d", PLAN, values((-0.50, -0.51, -0.49), (0.52, 0.50, 0.51)), (-math.inf, -0.1), short="d")
+    assert "opposite answer" in conclude([yes, flipped]).sentence
+
+
+def test_context_does_not_decide():
+    context = fact("b", False, deciding=False)
+    assert conclude([fact("a", True), context]).answer == "holds"
+
+
+def test_slopes_are_powers():
+    assert slopes([4, 8, 32], {1: [4**-0.5, 8**-0.5, 32**-0.5]})[1] == pytest.approx(-0.5)
+
+
+def test_repeats_share_no_seed_and_another_seed_shares_none():
+    assert not set(FIRST) & set(SECOND)
+    assert not set(PLAN.all_seeds) & set(quick(seed=1).all_seeds)
