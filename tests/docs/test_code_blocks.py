@@ -1,0 +1,81 @@
+"""What README and docs print runs: python blocks of a page in one namespace, `rsverify ...` lines with their stated exit code."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pages import ROOT, Block, blocks, commands, pages
+
+from rsverify.cli import main
+
+PAGES = [page for page in pages() if any(block.language in {"python", "sh", "json"} for block in blocks(page.read_text(encoding="utf-8")))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_runs_as_printed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # a page's own files are modules to the commands that follow
+    run_blocks(blocks(page.read_text(encoding="utf-8")), tmp_path, page.name)
+    capfd.readouterr()
+
+
+def run_blocks(found: list[Block], folder: Path, page: str) -> None:
+    """In the page's order; a python block that names a file becomes a module there, the others share one namespace."""
+    namespace: dict[str, object] = {}
+    for block in found:
+        where = f"{page}, line {block.line}"
+        if block.reason:
+            continue
+        if block.file:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+        if block.language == "python":
+            source = folder / (block.file or f"block_{block.line}.py")
+            source.write_text(block.text, encoding="utf-8")
+            namespace = {**runpy.run_path(str(source), init_globals=namespace)}
+            run_tests(namespace, set(block.text.split()))
+        elif block.language == "sh":
+            for words, stated in commands(block):
+                assert words[0] == "rsverify", f"{where}: {words[0]} is not run here; say why in a comment before the block"
+                with pytest.raises(SystemExit) as ended:
+                    main(words[1:])
+                assert ended.value.code == stated, f"{where}: {' '.join(words)} exits with {ended.value.code}, the page says {stated}"
+
+
+def run_tests(namespace: dict[str, object], words: set[str]) -> None:
+    """Tests that a block defines are run where they need nothing of pytest; parametrized ones are by the pages' own commands."""
+    for name, value in namespace.items():
+        if name.startswith("test_") and f"{name}():" in words and callable(value):
+            value()
+
+
+def test_every_reason_says_something() -> None:
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8")):
+            assert not block.reason or len(block.reason) > 10, f"{page.name}, line {block.line}: {block.reason!r} is no reason"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nassert 1 == 2\n```\n",
+        "```sh\nrsverify derive lora --rule 'alpha/x'\n```\n",
+        "```sh\nrsverify --version  # exits 1\n```\n",
+        "```sh\npip install rsverify\n```\n",
+        "```python\nx = 1\n```\ntext\n```python\nassert x == 2\n```\n",
+    ],
+)
+def test_a_wrong_page_fails(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutants of this test: a false assertion, an undeclared failure, a false exit code, a line that is not ours, a later block."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        run_blocks(blocks(text), tmp_path, "wrong.md")
+
+
+def test_comments_are_read() -> None:
+    (skipped, kept) = blocks("<!-- not run: needs a model of yours -->\n```sh\nx\n```\n\n<!-- file: a.json -->\n```json\n{}\n```\n")
+    assert skipped.reason == "needs a model of yours" and kept.file == "a.json" and kept.text == "{}\n"
