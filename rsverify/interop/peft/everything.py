@@ -1,20 +1,27 @@
-"""All recipes through the conformance suite, each check against what is known to be wrong in the release."""
+"""All recipes through the conformance suite, other layers and PEFT's operations through theirs, against what is known to be wrong."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rsverify.conformance import runner
-from rsverify.conformance.registry import checks
+from rsverify.conformance.registry import Skip, Wrong, checks
 from rsverify.errors import InputError, suggest
-from rsverify.interop.peft.known import expected_for, read_known
+from rsverify.interop.peft import models, operations
+from rsverify.interop.peft.host import quiet
+from rsverify.interop.peft.known import Known, expected_for, read_known
 from rsverify.interop.peft.library import config_classes
 from rsverify.interop.peft.methods import METHODS, WITHOUT_RANK
-from rsverify.interop.peft.recipes import all_targets
+from rsverify.interop.peft.recipes import all_targets, moves_as_another
 from rsverify.interop.peft.subject import subject_from_peft
-from rsverify.records import CheckResult
+from rsverify.records import CheckResult, CheckStatus
 
 
 @dataclass(frozen=True)
@@ -34,30 +41,89 @@ def check_everything(
     seed: int = 0,
     callback: Callable[[str], object] | None = None,
 ) -> list[Row]:
-    """Every recipe, then every method that cannot be judged, with the reason.
+    """Every recipe, every other layer, every operation, then every method that cannot be judged, with the reason.
 
     Args:
-        xfails: file of expected failures, lines `TARGET CHECK: reason`. targets: instead of all recipes. only: names of checks to run.
+        xfails: file of expected failures, lines `TARGET CHECK: reason`. targets: instead of all. only: names of checks to run.
     Raises: InputError for a file or a name that cannot be meant, or PEFT not installed.
     """
-    known = read_known(xfails, checks()) if xfails is not None else ()
+    names = known_checks()
+    known = read_known(xfails, names) if xfails is not None else ()
     for name in only or ():
-        if name not in checks():
-            raise InputError(f"no check is called {name!r}{suggest(name, checks())}")
+        if name not in names:
+            raise InputError(f"no check is called {name!r}{suggest(name, names)}")
     config_classes()
     rows = []
-    for target in all_targets() if targets is None else targets:
+    for target in every_target() if targets is None else targets:
         if callback is not None:
             callback(target)
-        try:
-            subject = subject_from_peft(target)
-        except InputError as error:
-            rows.append(Row(target, reason=f"not judged: {error}"))
-            continue
-        expected = expected_for(target, known)
-        results = runner.check_adapter(subject, expected_failed_checks=expected, on_fail="return", only=only, seed=seed)
-        rows.append(Row(target, tuple(results)))
+        row = _run_extra(target, known, only) if "@" in target else _run_suite(target, known, only, seed)
+        if row.results or row.reason:
+            rows.append(row)
     return rows if targets is not None else [*rows, *not_judged()]
+
+
+def every_target() -> tuple[str, ...]:
+    """Recipes on a linear layer, then cases `peft:METHOD@LAYER` and `peft:METHOD@operations`."""
+    return (*all_targets(), *(case.target for case in models.CASES), *dict.fromkeys(target for target, _ in operations.OPERATIONS))
+
+
+def known_checks() -> tuple[str, ...]:
+    """Names of all checks: the suite's, those of other layers, those of operations."""
+    return (*checks(), *models.CHECKS, *(name for _, name in operations.OPERATIONS))
+
+
+def _run_suite(target: str, known: Sequence[Known], only: Sequence[str] | None, seed: int) -> Row:
+    try:
+        subject = subject_from_peft(target)
+    except InputError as error:
+        return Row(target, reason=f"not judged: {error}")
+    names = [name for name, check in checks().items() if check.family != "stability" or not moves_as_another(target)]
+    names = [name for name in names if only is None or name in only]
+    if not names:
+        return Row(target)
+    expected = {name: reason for name, reason in expected_for(target, known).items() if name in checks()}
+    return Row(target, tuple(runner.check_adapter(subject, expected_failed_checks=expected, on_fail="return", only=names, seed=seed)))
+
+
+def _run_extra(target: str, known: Sequence[Known], only: Sequence[str] | None) -> Row:
+    """A case on another layer, or a method's operations: functions that raise Wrong, or anything else, where something is wrong."""
+    case = next((case for case in models.CASES if case.target == target), None)
+    if case is not None:
+        todo: dict[str, Callable[[], object]] = {name: partial(check, case) for name, check in models.CHECKS.items()}
+    else:
+        todo = {name: check for (where, name), check in operations.OPERATIONS.items() if where == target}
+    if not todo:
+        raise InputError(f"target={target!r} is no case{suggest(target, every_target())}")
+    expected, results, broken = expected_for(target, known), [], ""
+    for name, check in todo.items():
+        if only is not None and name not in only:
+            continue
+        results.append(_one(name, (lambda: _skip(broken)) if broken else check, expected.get(name)))
+        if name == "check_model_init" and results[-1].exception and "Wrong" not in results[-1].exception:
+            broken = "it cannot be built: see check_model_init"
+    return Row(target, tuple(results))
+
+
+def _skip(reason: str) -> None:
+    raise Skip(reason)
+
+
+def _one(name: str, check: Callable[[], object], expected: str | None) -> CheckResult:
+    start = time.perf_counter()
+    status: CheckStatus = "passed"
+    reason, exception = "", None
+    try:
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            check()
+    except Skip as skip:
+        return CheckResult(name, "skipped", str(skip), None, time.perf_counter() - start)
+    except Exception as error:
+        status, exception = "failed", "".join(traceback.format_exception(error))
+        reason = str(error) if isinstance(error, Wrong) else f"raised {type(error).__name__}: {error}"
+    if expected is not None:
+        status, reason = ("xfailed", f"{expected} ({reason})") if status == "failed" else ("xpassed", expected)
+    return CheckResult(name, status, reason, exception, time.perf_counter() - start)
 
 
 def not_judged() -> list[Row]:

@@ -100,7 +100,12 @@ def delta(model: Any) -> Tensor:
 
 def merge(model: Any) -> None:
     with quiet():
-        model.merge_adapter()
+        try:
+            model.merge_adapter()
+        except RuntimeError as error:
+            if "Impossible to merge" in str(error):  # a trained bias needs a bias of the base layer to go into
+                raise Skip(f"PEFT refuses to merge: {error}") from error
+            raise
 
 
 def unmerge(model: Any) -> None:
@@ -134,8 +139,11 @@ def set_adapter(model: Any, name: str) -> None:
 
 def combine(recipe: Recipe, model: Any, names: list[str], weights: list[float]) -> str:
     name = "combined"
-    with quiet():
-        model.add_weighted_adapter(names, weights, name, combination_type=recipe.operation("combination_type"))
+    try:
+        with quiet():
+            model.add_weighted_adapter(names, weights, name, combination_type=recipe.operation("combination_type"))
+    except ValueError as error:  # some ways of combining need equal ranks
+        raise Skip(f"PEFT refuses to combine these: {error}") from error
     return name
 
 

@@ -52,3 +52,11 @@ def all_targets() -> tuple[str, ...]:
     lora = [f"peft:lora?{query}" if query else "peft:lora" for query in LORA]
     plain = [f"peft:{name}" for name, method in METHODS.items() if name != "lora" and not method.cannot]
     return (*lora, *plain, *(f"peft:{target}" for target in OTHERS))
+
+
+SAME_MOTION = ("on=", "pattern=", "combination_type=", "hotswap=", "low_cpu_mem_usage=", "lora_bias=")
+
+
+def moves_as_another(target: str) -> bool:
+    """Whether a recipe differs from another in its operations only: how it moves with the rank is then checked on that other one."""
+    return any(word in target for word in SAME_MOTION)
