@@ -1,5 +1,5 @@
 # MiSS mini in bfloat16: merging overwrites the trained parameter with one of another shape.
-# Seen by: peft:miss?init_weights=mini check_merge_bfloat16. Thread: no thread found.
+# Seen by: peft:miss@operations check_miss_mini_merge. Thread: no thread found.
 import torch
 from peft import MissConfig, get_peft_model
 from torch import nn

@@ -66,9 +66,10 @@ def check(
     if is_peft(target):
         from rsverify.interop.peft.everything import known_checks
         from rsverify.interop.peft.known import expected_for, read_known, shipped
+        from rsverify.interop.peft.target import known_as
 
         lines = xfails or shipped()
-        expected = expected_for(target, read_known(lines, known_checks())) if lines else {}
+        expected = expected_for(known_as(target), read_known(lines, known_checks())) if lines else {}
         expected = {name: reason for name, reason in expected.items() if name in checks()}
     elif xfails is not None:
         expected = {e.check: e.reason for e in read_xfails(xfails) if e.subject in (None, target)}

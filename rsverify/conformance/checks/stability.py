@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rsverify.conformance.bench import Bench
+from rsverify.conformance.bench import Bench, ratio
 from rsverify.conformance.firststep import LEVEL_MARGIN, LR, MARGIN, OPTIMIZERS, SHARE, STATEMENTS, FirstStep, first_step
 from rsverify.conformance.reference import algebra
 from rsverify.conformance.registry import Skip, Unsettled, Wrong, check
@@ -50,6 +50,9 @@ def _claimed(bench: Bench, seen: FirstStep) -> tuple[Adapter, bool]:
         return declared, "base-weight" not in declared.tags
     held = algebra(bench)
     assert isinstance(held.adapter, Adapter)
+    built = bench.trained()
+    if ratio(built.added().double(), held.unit_weight(built))[1] > 1e-3:
+        raise Skip("its factors have LoRA's shapes but it does not add their product; declare what it is with init=")
     laws: dict[str, Law] = {}
     for name, place in held.places.items():
         spreads = []

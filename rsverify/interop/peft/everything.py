@@ -21,6 +21,7 @@ from rsverify.interop.peft.library import config_classes
 from rsverify.interop.peft.methods import METHODS, WITHOUT_RANK
 from rsverify.interop.peft.recipes import all_targets, moves_as_another
 from rsverify.interop.peft.subject import subject_from_peft
+from rsverify.interop.peft.target import known_as
 from rsverify.records import CheckResult, CheckStatus
 
 
@@ -82,7 +83,7 @@ def _run_suite(target: str, known: Sequence[Known], only: Sequence[str] | None, 
     names = [name for name in names if only is None or name in only]
     if not names:
         return Row(target)
-    expected = {name: reason for name, reason in expected_for(target, known).items() if name in checks()}
+    expected = {name: reason for name, reason in expected_for(known_as(target), known).items() if name in checks()}
     return Row(target, tuple(runner.check_adapter(subject, expected_failed_checks=expected, on_fail="return", only=names, seed=seed)))
 
 
@@ -99,7 +100,7 @@ def _run_extra(target: str, known: Sequence[Known], only: Sequence[str] | None) 
     for name, check in todo.items():
         if only is not None and name not in only:
             continue
-        results.append(_one(name, (lambda: _skip(broken)) if broken else check, expected.get(name)))
+        results.append(_one(name, partial(_skip, broken) if broken else check, expected.get(name)))
         if name == "check_model_init" and results[-1].exception and "Wrong" not in results[-1].exception:
             broken = "it cannot be built: see check_model_init"
     return Row(target, tuple(results))

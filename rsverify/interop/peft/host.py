@@ -95,7 +95,8 @@ def tuner_layer(model: Any) -> Any:
 
 def delta(model: Any) -> Tensor:
     """What PEFT itself says is added."""
-    return tuner_layer(model).get_delta_weight(model.active_adapter)
+    found = tuner_layer(model).get_delta_weight(model.active_adapter)
+    return found.to_dense() if found.is_sparse else found
 
 
 def merge(model: Any) -> None:
@@ -103,14 +104,19 @@ def merge(model: Any) -> None:
         try:
             model.merge_adapter()
         except RuntimeError as error:
-            if "Impossible to merge" in str(error):  # a trained bias needs a bias of the base layer to go into
+            if isinstance(error, NotImplementedError) or "Impossible to merge" in str(
+                error
+            ):  # a trained bias needs a bias of the base layer to go into
                 raise Skip(f"PEFT refuses to merge: {error}") from error
             raise
 
 
 def unmerge(model: Any) -> None:
-    with quiet():
-        model.unmerge_adapter()
+    try:
+        with quiet():
+            model.unmerge_adapter()
+    except NotImplementedError as error:
+        raise Skip(f"PEFT refuses to unmerge: {error}") from error
 
 
 def set_scale(model: Any, s: float) -> None:

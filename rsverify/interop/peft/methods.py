@@ -76,6 +76,10 @@ def _unless_random(name: str, setting: str = "init_weights") -> Callable[[Option
     return lambda options: name if options.get(setting, True) is True else "random" if options[setting] is False else "identity"
 
 
+def _gralora_rule(options: Options) -> str:
+    return f"alpha/(r + {options['hybrid_r']})" if options.get("hybrid_r") else "alpha/r"
+
+
 def _deft_rule(options: Options) -> str:
     return "alpha/r" if options.get("alpha") is not None else "1"
 
@@ -93,7 +97,7 @@ METHODS = {
         Method("hira", "r", INNER, None, "1", _unless_random("hira")),
         Method("miss", "r", "number of index classes", None, "1", _unless_random("miss")),
         Method("delora", "r", INNER, None, "1/r", _unless_random("identity")),
-        Method("gralora", "r", "inner dimension over all blocks", "alpha", "alpha/r", _unless_random("identity"), {"gralora_k": 2}),
+        Method("gralora", "r", "inner dimension over all blocks", "alpha", _gralora_rule, _unless_random("identity"), {"gralora_k": 2}),
         Method("fourierft", "n_frequency", "trained entries of the spectrum", "scaling", "alpha",
                lambda options: "identity" if options.get("init_weights", True) else "random", {"init_weights": True}),
         Method("waveft", "n_frequency", "trained wavelet coefficients", "scaling", "alpha", _unless_random("identity")),

@@ -103,6 +103,7 @@ CASES = (
     Case("lora", "transposed", _conv1d, (5, 8), {"fan_in_fan_out": True}),
     Case("lora", "transposed-pissa", _conv1d, (5, 8), {"fan_in_fan_out": True, "init_lora_weights": "pissa"}),
     Case("lora", "transposed-olora", _conv1d, (5, 8), {"fan_in_fan_out": True, "init_lora_weights": "olora"}),
+    Case("lora", "linear-pissa-niter", lambda: nn.Linear(32, 32), (5, 32), {"init_lora_weights": "pissa_niter_1"}),
     Case("lora", "attention", _attention, (2, 3, 8), copies=3),
     Case("lora", "attention-pissa", _attention, (2, 3, 8), {"init_lora_weights": "pissa"}, copies=3),
     Case("lora", "experts", Experts, (5, 8), parameter="layer.w"),

@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def make(config: str = "LoraConfig", **settings: Any) -> Any:
 def chain(*sizes: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     """Linear layers one after the other, the same at every call."""
     torch.manual_seed(5)
-    return nn.Sequential(*(nn.Linear(i, o, dtype=dtype) for i, o in zip(sizes, sizes[1:], strict=False)))
+    return nn.Sequential(*(nn.Linear(i, o, dtype=dtype) for i, o in pairwise(sizes)))
 
 
 def x_for(size: int = 8) -> Tensor:
@@ -104,7 +105,8 @@ def check_eva_scale() -> None:
 def check_hotswap_alpha_pattern() -> None:
     """An adapter swapped for itself keeps its scale, with and without patterns."""
     for patterns in ({}, {"alpha_pattern": {"0": 4}}, {"rank_pattern": {"0": 2}}):
-        model = adapt(chain(8, 6), r=8, lora_alpha=16, **patterns)
+        settings: dict[str, Any] = {"r": 8, "lora_alpha": 16, **patterns}
+        model = adapt(chain(8, 6), **settings)
         before = model.base_model.model[0].scaling["default"]
         with folder() as path:
             model.save_pretrained(path)
@@ -325,11 +327,28 @@ def check_save_named() -> None:
 def check_combine_patterns() -> None:
     """A combination's tensors have the ranks that its config says."""
     for patterns in ({}, {"rank_pattern": {"0": 2}}):
-        model = adapt(chain(8, 6, 4), r=8, target_modules=["0", "1"], **patterns)
+        settings: dict[str, Any] = {"r": 8, "target_modules": ["0", "1"], **patterns}
+        model = adapt(chain(8, 6, 4), **settings)
         model.add_weighted_adapter(["default"], [1.0], "sum", combination_type="linear")
         new = model.peft_config["sum"]
         rows = model.base_model.model[0].lora_A["sum"].weight.shape[0]
         same(rows, (new.rank_pattern or {}).get("0", new.r), "rank of a combination under rank_pattern")
+
+
+@operation("lora")
+def check_combine_conv1d() -> None:
+    """The svd combination of an adapter and nothing of another is that adapter, on linear layers and on Conv1d."""
+    for layer, x in ((nn.Linear(8, 4), x_for()), (nn.Conv1d(3, 4, 3), torch.linspace(-1.0, 1.0, 24).reshape(1, 3, 8))):
+        model = adapt(nn.Sequential(layer), r=2, init_lora_weights=False)
+        model.add_adapter("b", make(r=2, init_lora_weights=False))
+        expected = model(x).detach()
+        try:
+            model.add_weighted_adapter(["default", "b"], [1.0, 0.0], "sum", combination_type="svd")
+            model.set_adapter("sum")
+            found = model(x)
+        except (RuntimeError, IndexError) as error:
+            raise Wrong(f"the svd combination on {type(layer).__name__} cannot be made or called: {error}") from error
+        equal(found, expected, f"the svd combination of one adapter on {type(layer).__name__}")
 
 
 @operation("lora")
@@ -401,6 +420,19 @@ def check_miss_kinds() -> None:
             model(x_for())
         except RuntimeError as error:
             raise Wrong(f"a second adapter with {kind} was accepted, and fails: {error}") from error
+
+
+@operation("miss")
+def check_miss_mini_merge() -> None:
+    """Merging leaves the trained parameter as it is, in float32 and in bfloat16."""
+    for dtype in (torch.float32, torch.bfloat16):
+        config = make("MissConfig", r=4, mini_r=2, init_weights="mini")
+        model = library().get_peft_model(chain(8, 8, dtype=dtype), config, autocast_adapter_dtype=False)
+        block = model.base_model.model[0].miss_block
+        before = tuple(block["default"].shape)
+        model.merge_adapter()
+        if tuple(block["default"].shape) != before:
+            raise Wrong(f"merging in {dtype} turns the trained parameter {before} into one of {tuple(block['default'].shape)}")
 
 
 @operation("loha")

@@ -45,6 +45,15 @@ class Recipe:
         return self.operations.get(name, OPERATIONS[name][0])
 
     @property
+    def text(self) -> str:
+        """The recipe as a target, without its rank and alpha and what PEFT does anyway: under this name its failures are known."""
+        usual = config_fields(self.method.name)
+        said = {k: v for k, v in self.options.items() if k not in (self.method.rank, self.method.alpha) and v != usual[k]}
+        said |= {key: value for key, value in self.operations.items() if value != OPERATIONS[key][0]}
+        parts = [f"{k}={v if isinstance(v, str) else json.dumps(v, separators=(',', ':'), default=str)}" for k, v in said.items()]
+        return f"{PREFIX}{self.method.name}" + (f"?{'&'.join(parts)}" if parts else "")
+
+    @property
     def residual(self) -> bool:
         """Whether it is a LoRA that takes its first product off the base weight, which save_pretrained can convert to a plain one."""
         init = self.options.get("init_lora_weights")
@@ -71,6 +80,13 @@ def parse_peft_target(text: str) -> Recipe:
             raise InputError(f"target={text!r}: {key} is given twice")
         settings[key] = _value(unquote(value))
     return recipe(name.lower(), settings, where=f"target={text!r}")
+
+
+def known_as(target: str) -> str:
+    """The name under which a target's failures are known: that of its recipe, or itself for a case or operations."""
+    if "@" in target:
+        return target
+    return (parse_peft_target(target) if target.startswith(PREFIX) else recipe_from_file(target)).text
 
 
 def recipe_from_file(path: Path | str) -> Recipe:
