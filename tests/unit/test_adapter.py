@@ -35,7 +35,7 @@ A, B, C = Gaussian(), Zero(), Gaussian(std=2)
         ("o r r, r i -> o i", {"B": B, "A": A}, "names an axis twice", "o r r"),
         ("o r, , r i -> o i", {"B": B, "C": C, "A": A}, "an operand without axes", " "),
         ("o s, s i -> o i", {"B": B, "A": A}, "rank axis 'r' stands in no operand", "o s, s i"),
-        ("o r t, r i -> o i", {"B": Orthonormal(), "A": A}, "factor B is orthonormal and needs two axes", "o r t, r i"),
+        ("o r t, r i -> o i", {"B": Orthonormal(), "A": A}, "factor B (orthonormal(gain=1)) needs two axes", "o r t, r i"),
     ],
 )
 def test_every_declaration_that_does_not_add_up_is_refused_with_its_place(expression, factors, problem, marked) -> None:
