@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from rsverify.cli.options import Json, OneOptimizer, OneRule, Probe, Quantity, Regime, Seed, Statistic, Steps, refuse_unwritable, write_json
+from rsverify.cli.options import (
+    Init,
+    Json,
+    OneOptimizer,
+    OneRule,
+    Probe,
+    Quantity,
+    Regime,
+    Seed,
+    Statistic,
+    Steps,
+    chosen,
+    refuse_unwritable,
+    write_json,
+)
 
 
 def derive(
@@ -15,6 +29,7 @@ def derive(
     probe: Probe = "aligned",
     steps: Steps = 1,
     regime: Regime = "rank",
+    init: Init = (),
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -30,7 +45,9 @@ def derive(
     from rsverify.symbolic import derive as witness
 
     refuse_unwritable(json)
-    found = witness(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    found = witness(
+        chosen(adapter, init), rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime
+    )
     console = Console(highlight=False)
     claim = found.claim
     console.print(f"{claim.adapter} ({claim.init}), {claim.rule}, {claim.optimizer}")

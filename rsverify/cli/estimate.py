@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from rsverify.cli.options import (
     Alpha,
+    Init,
     Json,
     OneOptimizer,
     OneRule,
@@ -21,6 +22,7 @@ from rsverify.cli.options import (
     Seed,
     Statistic,
     Steps,
+    chosen,
     refuse_unwritable,
     write_json,
 )  # fmt: skip
@@ -44,9 +46,7 @@ def estimate(
     steps: Steps = 1,
     regime: Regime = "rank",
     ranks: Ranks = None,
-    init: Annotated[
-        tuple[str, ...], Parameter(help="Another law for a factor, e.g. A=gaussian(std=1/sqrt(i)); may be given several times.")
-    ] = (),
+    init: Init = (),
     d_in: Annotated[int, Parameter(help="Width of the layer's input.")] = 24,
     d_out: Annotated[int, Parameter(help="Width of the layer's output.")] = 16,
     samples: Annotated[int, Parameter(help="Samples in the batch; the loss is linear, their mean.")] = 1,
@@ -80,9 +80,7 @@ def estimate(
     `rsverify estimate lora --init "A=gaussian(std=1/sqrt(i))" --ranks 4:65536 --precision 0.005`,
     `rsverify estimate lora --optimizer adamw --calibrate`
     """
-    from rsverify.definitions.lawtext import parse_init
     from rsverify.definitions.ranks import parse_ranks
-    from rsverify.definitions.registry import as_adapter
     from rsverify.montecarlo import Budget
     from rsverify.montecarlo import estimate as witness
     from rsverify.records import to_json
@@ -92,9 +90,7 @@ def estimate(
     if out is not None:
         refuse_format(out)
     asked_ranks = parse_ranks(ranks or "4:65536")
-    chosen = as_adapter(adapter)
-    if init:
-        chosen = chosen.with_init(**dict(parse_init(text) for text in init))
+    laid = chosen(adapter, init)
     asked: dict[str, Any] = {
         "optimizer": optimizer, "quantity": quantity, "statistic": statistic, "probe": probe, "steps": steps, "regime": regime,
         "ranks": asked_ranks, "d_in": d_in, "d_out": d_out, "samples": samples, "lr": lr, "precision": precision, "margin": margin,
@@ -104,12 +100,12 @@ def estimate(
     if calibrate:
         from rsverify.montecarlo.calibration import calibrate as repeat
 
-        found = repeat(chosen, rule, repeats=repeats, **_truth(chosen, rule, asked), **asked)
+        found = repeat(laid, rule, repeats=repeats, **_truth(laid, rule, asked), **asked)
         asked["progress"].end()
         print(calibration_text(found))
         write_json({**to_json(found), "holds": found.holds}, json)
         return 0 if found.holds else 1
-    seen = witness(chosen, rule, error_budget=error_budget, **asked)
+    seen = witness(laid, rule, error_budget=error_budget, **asked)
     asked["progress"].end()
     text, code = estimate_text(seen, margin=margin, precision=precision)
     print(text)

@@ -23,7 +23,23 @@ Quantity = Annotated[
 Statistic = Annotated[str, Parameter(name="--statistic", help="rms, frobenius, projection or log.")]
 Probe = Annotated[str, Parameter(name="--probe", help="aligned, orthogonal or cosine:<c>.")]
 Steps = Annotated[int, Parameter(name="--steps", help="Optimizer steps taken; 0 = at init.")]
+Init = Annotated[
+    tuple[str, ...], Parameter(name="--init", help="Another law for a factor, e.g. A=gaussian(std=1/sqrt(i)); may be given several times.")
+]
 Regime = Annotated[str, Parameter(name="--regime", help="rank (r to infinity) or width (width first).")]
+
+
+def chosen(adapter: str, init: tuple[str, ...]) -> Any:
+    """The adapter of that name, under other laws of init where some are given."""
+    from rsverify.definitions.lawtext import parse_init
+    from rsverify.definitions.registry import as_adapter, as_declared
+
+    if not init:
+        return as_adapter(adapter)
+    laws = [parse_init(text) for text in init]
+    if len(dict(laws)) < len(laws):
+        raise InputError(f"init={list(init)}: a factor has two laws; give each one")
+    return as_declared(adapter).with_init(**dict(laws))
 
 
 def refuse_unwritable(path: Path | None, name: str = "json") -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Json, OneOptimizer, Probe, Regime, Seed, Statistic, Steps, refuse_unwritable, write_json
+from rsverify.cli.options import Init, Json, OneOptimizer, Probe, Regime, Seed, Statistic, Steps, chosen, refuse_unwritable, write_json
 from rsverify.errors import InputError
 
 
@@ -23,6 +23,7 @@ def solve(
     probe: Probe = "aligned",
     steps: Steps = 1,
     regime: Regime = "rank",
+    init: Init = (),
     rule: Annotated[
         tuple[str, ...], Parameter(allow_leading_hyphen=True, help="Rule whose learning-rate exponent to give; may be given several times.")
     ] = ("alpha/r", "alpha/sqrt(r)"),
@@ -49,9 +50,9 @@ def solve(
     refuse_unwritable(json)
     refuse_unwritable(out, "out")
     powers = {text: as_rule(text).power for text in rule}
+    laid = chosen(adapter, init)
     solved = [
-        witness(adapter, optimizer=optimizer, quantity=name, statistic=statistic, probe=probe, steps=steps, regime=regime)
-        for name in quantity
+        witness(laid, optimizer=optimizer, quantity=name, statistic=statistic, probe=probe, steps=steps, regime=regime) for name in quantity
     ]
     console = Console(highlight=False, soft_wrap=True)
     written = []

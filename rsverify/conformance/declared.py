@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rsverify.conformance.subject import Subject, with_remake
 from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.laws import Zero
 from rsverify.definitions.registry import Declared, as_declared
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.definitions.wrapped import WrappedAdapter
@@ -98,16 +99,21 @@ class AdaptedLinear(nn.Module):
 def start(adapter: Declared, base: nn.Linear, *, rule: ScalingRule, rank: int, alpha: float) -> tuple[dict[str, Tensor], Tensor]:
     """The factors at init, drawn from torch's seed, and the base weight that stays beside them."""
     d_out, d_in = base.weight.shape
-    multilinear = adapter if isinstance(adapter, Adapter) else adapter.core
+    multilinear = adapter
+    if not isinstance(adapter, Adapter):
+        # What stands for parts of the base weight is not drawn: `start` takes the weight's own.
+        absorbed = {name: Zero() for name, law in adapter.core.laws.items() if law.absorbs_gamma}
+        multilinear = adapter.core.with_init(**absorbed)
     seed = int(torch.randint(2**62, ()))
     W = base.weight.detach()
-    drawn = draw_factors(multilinear, rank=rank, d_in=d_in, d_out=d_out, seed=seed, draw=0, layer="")
+    gamma = rule.gamma(rank, alpha)
+    drawn = draw_factors(multilinear, rank=rank, d_in=d_in, d_out=d_out, seed=seed, draw=0, layer="", gamma=gamma)
     factors = {name: torch.from_numpy(value).to(W.device, W.dtype) for name, value in drawn.items()}
     if isinstance(adapter, Adapter):
         if "base-weight" in adapter.tags:
             factors["W"] = W.clone()
         return factors, W
-    found, residual = adapter.start(W, factors, gamma=rule.gamma(rank, alpha), rank=rank)
+    found, residual = adapter.start(W, factors, gamma=gamma, rank=rank)
     return dict(found), residual
 
 

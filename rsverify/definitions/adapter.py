@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-from rsverify.definitions.laws import Law, PrincipalComponents
+from rsverify.definitions.laws import Law
 from rsverify.errors import AdapterError, InputError, UnknownName
 from rsverify.expressions import Expression
 
@@ -29,6 +29,21 @@ class RoundedSizes:
 
     function: Sizes
     formulas: Mapping[str, str]
+
+    def __call__(self, d_in: int, d_out: int, r: int) -> Mapping[str, int]:
+        return self.function(d_in, d_out, r)
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+
+@dataclass(frozen=True)
+class GrowingSizes:
+    """A function of sizes that no formula equals, with formulas of how they grow: theory keeps the sizes as symbols n_<axis>, and
+    reads the formulas only where the widths go to infinity."""
+
+    function: Sizes
+    growth: Mapping[str, str]
 
     def __call__(self, d_in: int, d_out: int, r: int) -> Mapping[str, int]:
         return self.function(d_in, d_out, r)
@@ -139,13 +154,26 @@ class Adapter:
         for axes, width, what in ((rows, d_out, "d_out"), (columns, d_in, "d_in")):
             product = math.prod(found[axis] for axis in axes)
             if product != width:
-                raise AdapterError(f"adapter {self.name!r}: axes {axes} multiply to {product}, expected {what}={width}")
+                raise AdapterError(
+                    two_sizes(self, axes, f"{what}={width} and {product}" + (f", which is {' '.join(axes)} together" if axes[1:] else ""))
+                )
         return found
 
     def shapes(self, r: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
         """Shape of every factor."""
         sizes = self.axis_sizes(r, d_in, d_out)
         return {name: tuple(sizes[axis] for axis in axes) for name, axes in self.operands.items()}
+
+    def check_draws(self, r: int, d_in: int, d_out: int) -> None:
+        """Refuse, before anything is drawn, a rank at which a law has no draw: more principal components than a weight has.
+
+        Raises: AdapterError.
+        """
+        for name, shape in self.shapes(r, d_in, d_out).items():
+            try:
+                self.laws[name].check_shape(shape)
+            except AdapterError as error:
+                raise AdapterError(f"adapter {self.name!r}, factor {name}: {error}") from None
 
     def parameters(self, r: int, d_in: int, d_out: int) -> int:
         """Number of trained entries: what the rank costs."""
@@ -184,14 +212,29 @@ def _whole(adapter: Adapter, axis: str, text: str, widths: Mapping[str, int]) ->
     return round(value)
 
 
+def _marked(adapter: Adapter, problem: str, part: str, start: int = 0) -> str:
+    """The problem, the expression and a line of carets under the part that it is about."""
+    text = adapter.expression
+    found = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)").search(text, start)
+    place = found.start() if found else max(text.find(part, start), 0)
+    return f"adapter {adapter.name!r}: {problem}\n  {text}\n  {' ' * place}{'^' * max(len(part), 1)}"
+
+
+def two_sizes(adapter: Adapter, axes: tuple[str, ...], given: str) -> str:
+    """What to say where the axes of the result's rows or columns have two sizes: by the width and by `sizes=` or a shared axis."""
+    what = f"axis {axes[0]!r} has" if len(axes) == 1 else f"the group of axes {' '.join(axes)} has"
+    arrow = adapter.expression.index("->")
+    grouped = re.search(r"\(\s*" + r"\s+".join(axes) + r"\s*\)", adapter.expression[arrow:])
+    part = grouped[0] if grouped else axes[0]
+    return _marked(adapter, f"{what} two sizes, {given}; mend sizes= or the widths", part, arrow)
+
+
 def _validate(adapter: Adapter) -> None:
     """Refuse what does not add up, showing the expression with the place marked."""
     text = adapter.expression
 
     def refuse(problem: str, part: str, start: int = 0) -> AdapterError:
-        found = re.compile(rf"(?<!\w){re.escape(part)}(?!\w)").search(text, start)
-        place = found.start() if found else max(text.find(part, start), 0)
-        return AdapterError(f"adapter {adapter.name!r}: {problem}\n  {text}\n  {' ' * place}{'^' * max(len(part), 1)}")
+        return AdapterError(_marked(adapter, problem, part, start))
 
     if text.count("->") != 1:
         raise refuse("expected exactly one '->' between operands and result", text)
@@ -241,7 +284,6 @@ def _validate(adapter: Adapter) -> None:
     for name, law in adapter.laws.items():
         try:
             # Only a factor that absorbs the scaling factor knows it.
-            absorbed = {"gamma"} if isinstance(getattr(law, "law", law), PrincipalComponents) else set()
-            law.spread.require_names({"r", "d_in", "d_out", *known, *absorbed})
+            law.spread.require_names({"r", "d_in", "d_out", *known, *({"gamma"} if law.absorbs_gamma else ())})
         except InputError as error:
             raise AdapterError(f"adapter {adapter.name!r}: spread of factor {name}: {error}") from None

@@ -51,6 +51,14 @@ class Law(ABC):
         """Whether the entries are independent; where not, moments of products of entries need the law's own argument."""
         return True
 
+    @property
+    def absorbs_gamma(self) -> bool:
+        """Whether the factor at init depends on the scaling factor, so that its spread may name `gamma`."""
+        return False
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most laws have a draw of any shape
+        """Refuse a shape of the factor that the law has no draw of. Raises: AdapterError."""
+
     @abstractmethod
     def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Standard variables, float64; the last two axes are those of the factor."""
@@ -62,12 +70,14 @@ class Law(ABC):
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...], sizes: Mapping[str, float]) -> np.ndarray:
         """Entries in float64, for axis sizes given by name.
 
-        Args: sizes must hold `r` and the axes that the spread names.
+        Args: sizes must hold `r` and the axes that the spread names, and `gamma` for a law that absorbs it.
         """
         return self.standard_draw(rng, shape) * self.scale(sizes)
 
     def scale(self, sizes: Mapping[str, float]) -> float:
         """The spread as a number at given sizes."""
+        if self.absorbs_gamma and not sizes.get("gamma", 0.0) > 0:
+            raise AdapterError(f"law {self.text()} starts with 1/sqrt(gamma), but gamma={sizes.get('gamma')}; expected a positive number")
         value = float(self.spread.evaluate({name: float(size) for name, size in sizes.items()}))
         if not math.isfinite(value):
             raise AdapterError(f"law {self.text()} has spread {value} at {dict(sizes)}; expected a finite number")
@@ -250,15 +260,24 @@ class PrincipalComponents(Law):
     def independent(self) -> bool:
         return False
 
+    @property
+    def absorbs_gamma(self) -> bool:
+        return True
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        count, width = shape[-2:] if self.components == "rows" else shape[:-3:-1]
+        if count > width:
+            raise AdapterError(
+                f"{count} principal components of a weight with a side of {width}: there are no more than its sides are long;"
+                " ask for smaller ranks or a wider layer"
+            )
+
     def standard_moment(self, order: int) -> Fraction:
         raise AdapterError("the entries of principal components are dependent: their moments depend on both sizes")
 
     def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        count, width = shape[-2:] if self.components == "rows" else shape[:-3:-1]
-        if count > width:
-            raise AdapterError(
-                f"{count} principal components of a weight with a side of {width}: there are no more than its sides are long"
-            )
+        self.check_shape(shape)
+        count = shape[-2] if self.components == "rows" else shape[-1]
         roots = np.arange(1.0, count + 1) ** -(float(Fraction(str(self.decay))) / 2)
         return Orthonormal().standard_draw(rng, shape) * (roots[:, None] if self.components == "rows" else roots)
 
@@ -285,6 +304,13 @@ class Frozen(Law):
     @property
     def independent(self) -> bool:
         return self.law.independent
+
+    @property
+    def absorbs_gamma(self) -> bool:
+        return self.law.absorbs_gamma
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        self.law.check_shape(shape)
 
     def standard_moment(self, order: int) -> Fraction:
         return self.law.standard_moment(order)

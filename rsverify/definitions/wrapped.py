@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.laws import Law
+from rsverify.errors import AdapterError, NotDerivable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +40,7 @@ class WrappedAdapter:
         start, weight, parameters: see `Start`, `Weight`, `Count`.
         trainable: names of the factors that training moves; all others that `start` returns are frozen.
         rule, source, counts, tags, note: as of `Adapter`.
+        init_alone: whether nothing but its init keeps it from being its core.
     """
 
     name: str
@@ -52,6 +55,7 @@ class WrappedAdapter:
     counts: str = "rows of A"
     tags: frozenset[str] = frozenset()
     note: str = ""
+    init_alone: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "silent", MappingProxyType(dict(self.silent)))
@@ -64,6 +68,20 @@ class WrappedAdapter:
     def reason(self) -> str:
         """Why the symbolic witness cannot speak."""
         return self.silent["symbolic"]
+
+    def with_init(self, **laws: Law) -> Adapter:
+        """The multilinear adapter that this one is once laws describe its init, every factor's.
+
+        Raises: NotDerivable where more than the init is not multilinear; AdapterError where a factor has no law.
+        """
+        if not self.init_alone:
+            raise NotDerivable(f"of adapter {self.name!r}, {self.reason}, whatever its init", self.core)
+        if missing := [name for name in self.core.laws if name not in laws]:
+            raise AdapterError(
+                f"adapter {self.name!r}: its init is no law, so one is needed for every factor; {', '.join(missing)} has none."
+                f" As of its core: {', '.join(f'{name}={law.text()}' for name, law in self.core.laws.items())}"
+            )
+        return self.core.with_init(**laws).renamed(self.name)
 
     @property
     def init(self) -> str:

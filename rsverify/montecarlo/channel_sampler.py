@@ -80,7 +80,8 @@ class ChannelSampler(Sampler):
 
     def spread(self, rank: int) -> float:
         d_in, d_out = len(self.run.data.Q), len(self.run.V)
-        return self.factors.law.scale({**self.task.setting.adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out})
+        sizes = self.task.setting.adapter.axis_sizes(rank, d_in, d_out)
+        return self.factors.law.scale({**sizes, "d_in": d_in, "d_out": d_out, "gamma": self.task.gamma(rank)})
 
     def sample(self, rank: int, phase: str, draws: int) -> Sample:
         check_draws(draws)

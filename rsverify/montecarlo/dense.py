@@ -83,16 +83,20 @@ class Engine:
     def gradients(self, factors: Factors, problem: Problem, draws: int) -> dict[str, np.ndarray | None]:
         """The gradient of the sum of v . (gamma delta x) in every trained factor: the contraction with that operand left out."""
         found: dict[str, np.ndarray | None] = {}
+        sizes = self.adapter.axis_sizes(self.rank, self.d_in, self.d_out)
         for name in self.adapter.trainable:
             operands = self._operands(factors, without=name)
             if operands is None:
                 found[name] = None
                 continue
             axes = self.adapter.operands[name]
+            # An axis of this factor alone stands in no other operand: its gradient is the same all along it.
+            held = {axis for _, others in (*operands, self._columns(problem.x), self._rows(problem.v)) for axis in others}
+            alone = [(np.ones(sizes[axis]), (axis,)) for axis in axes if axis not in held]
             # A lone factor has no draw in its gradient: the batch axis is then made by hand.
             batch = [] if operands else [(np.full(draws, 1.0), (BATCH,))]
             scaled = self.gamma * self._rows(problem.v)[0], self._rows(problem.v)[1]
-            found[name] = contract([*operands, *batch, self._columns(problem.x), scaled], (BATCH, *axes))
+            found[name] = contract([*operands, *batch, *alone, self._columns(problem.x), scaled], (BATCH, *axes))
         return found
 
     def train(self, factors: Factors, problem: Problem, optimizer: Optimizer, *, steps: int, lr: float, draws: int) -> Factors:

@@ -35,7 +35,7 @@ class DenseSampler(Sampler):
         check_draws(draws)
         self.task.budget.check_work(self.entries(rank), rank=rank)
         task, engine = self.task, self.engine(rank)
-        sizes = {"rank": rank, "d_in": engine.d_in, "d_out": engine.d_out}
+        sizes = {"rank": rank, "gamma": engine.gamma, "d_in": engine.d_in, "d_out": engine.d_out}
         block = block_size(engine.adapter, rank, engine.d_in, engine.d_out)
         per_draw = bytes_per_draw(engine.adapter, rank, engine.d_in, engine.d_out, samples=task.problem.x[0].size)
         # Fewer workers rather than a refusal where one draw at a time is all that fits.

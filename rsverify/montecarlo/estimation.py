@@ -85,6 +85,8 @@ def estimate(
     )  # fmt: skip
     if isinstance(adapter, Adapter | str):
         check_askable(asked)
+        for rank in ranks:
+            asked.adapter.check_draws(rank, d_in, d_out)
     elif engine != "auto":
         raise InputError(f"engine={engine!r}: a module is judged by the dense engine alone; leave it at auto")
     if regime == "width" and ranks[-1] * 8 > min(d_in, d_out):

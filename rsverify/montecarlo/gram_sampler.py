@@ -91,7 +91,8 @@ class GramSampler(Sampler):
     def spread(self, rank: int) -> float:
         """The standard deviation of A's entries."""
         d_in, d_out = len(self.data.Q), self.loss.shape[0]
-        return self.factors.law.scale({**self.task.setting.adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out})
+        sizes = self.task.setting.adapter.axis_sizes(rank, d_in, d_out)
+        return self.factors.law.scale({**sizes, "d_in": d_in, "d_out": d_out, "gamma": self.task.gamma(rank)})
 
     def entries(self, rank: int) -> int:
         k, (p, n) = len(self.data.R), self.loss.shape

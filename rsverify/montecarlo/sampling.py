@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -57,13 +57,14 @@ def block_size(adapter: Adapter, rank: int, d_in: int, d_out: int) -> int:
 
 
 def draw_block(
-    adapter: Adapter, *, seed: int, phase: str, rank: int, d_in: int, d_out: int, number: int, draws: int, chunk: int
+    adapter: Adapter, *, seed: int, phase: str, rank: int, gamma: float, d_in: int, d_out: int, number: int, draws: int, chunk: int
 ) -> Iterator[tuple[int, dict[str, np.ndarray | None]]]:
     """The first `draws` init draws of a block, in chunks with their number of draws; identically zero factors come as None.
 
-    One stream per (phase, rank, factor, block); a chunk reads on where the last one stopped.
+    One stream per (phase, rank, factor, block); a chunk reads on where the last one stopped. The scaling factor matters to laws
+    that absorb it alone.
     """
-    sizes = {**adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out}
+    sizes = {**adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out, "gamma": gamma}
     shapes = adapter.shapes(rank, d_in, d_out)
     streams = {name: stream(seed, "montecarlo", phase, rank, name, number) for name in adapter.laws}
     while draws:
@@ -75,7 +76,7 @@ def draw_block(
         )
 
 
-def _draw(law: Law, rng: np.random.Generator, shape: tuple[int, ...], sizes: dict[str, int]) -> np.ndarray:
+def _draw(law: Law, rng: np.random.Generator, shape: tuple[int, ...], sizes: Mapping[str, float]) -> np.ndarray:
     """As `law.draw`, scaled in place: at large ranks a second array costs as much as the draw."""
     entries = law.standard_draw(rng, shape)
     entries *= law.scale(sizes)

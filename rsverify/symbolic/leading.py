@@ -14,6 +14,7 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.errors import NotDerivable
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic.flatdata import changing, flat_product, flat_values
+from rsverify.symbolic.sizes import growth
 
 Terms = dict[tuple[Fraction, Fraction, Fraction], sp.Expr]
 
@@ -165,4 +166,6 @@ def _with_flat_data(expression: sp.Expr, cosine: float, regime: str, adapter: Ad
         return expression
     widths: dict[Any, Any] = {s.x_norm2: _d, s.v_norm2: sp.Integer(1), s.cosine: c, s.d_in: _d, s.d_out: _d}
     known: dict[Any, Any] = {names[name]: value for name, value in values.items()}
+    if adapter is not None:
+        widths = {**{s.axis_size(axis): size.subs(widths) for axis, size in growth(adapter).items()}, **widths}
     return cast(sp.Expr, expression.subs(known).subs(widths))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import sympy as sp
@@ -39,7 +40,8 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude
 def _nonlinear(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
     factors = two_factors(adapter)
     if factors is None:
-        return muon.remarked(coherence.magnitude(adapter, optimizer, claim), optimizer, rank_one=False)
+        found = coherence.magnitude(adapter, optimizer, claim)
+        return muon.remarked(replace(found, notes=(*_bounded(adapter), *found.notes)), optimizer, rank_one=False)
     if optimizer.name in SIGN_LIKE:
         return signstep.magnitude(adapter, factors, optimizer, claim)
     if optimizer.name in normstep.UNIT_LENGTH:
@@ -70,4 +72,7 @@ def _bounded(adapter: Adapter) -> tuple[str, ...]:
     return (COMPONENTS,) if any(isinstance(law, PrincipalComponents) for law in bare) else ()
 
 
-COMPONENTS = "principal components: r up to min(d_in, d_out); the exponent is that of the formula at ranks far below it"
+COMPONENTS = (
+    "principal components: r is at most min(d_in, d_out), which the power of r at fixed widths passes over;"
+    " for ranks far below the widths ask for regime='width'"
+)

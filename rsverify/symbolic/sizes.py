@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import sympy as sp
 
-from rsverify.definitions.adapter import Adapter, RoundedSizes
+from rsverify.definitions.adapter import Adapter, GrowingSizes, RoundedSizes, two_sizes
 from rsverify.errors import AdapterError, NotDerivable, RsverifyError
 from rsverify.expressions import Expression
 from rsverify.symbolic import symbols as s
@@ -41,13 +41,25 @@ def axis_sizes(adapter: Adapter) -> Mapping[str, sp.Expr]:
     for axes, width, what in ((rows, s.d_out, "d_out"), (columns, s.d_in, "d_in")):
         product = sp.Mul(*(found[axis] for axis in axes if axis in found))
         if all(axis in found for axis in axes) and not callable(formulas) and sp.expand(product - width) != 0:
-            raise AdapterError(
-                f"adapter {adapter.name!r}: axes {axes} of {adapter.expression!r} would have two sizes, {what} and {product}; mend sizes="
-            )
+            raise AdapterError(two_sizes(adapter, axes, f"{what} and {product}"))
     for axis in adapter.axes:
         if axis not in found:
             raise AdapterError(f"adapter {adapter.name!r}: no size follows for axis {axis!r} of {adapter.expression!r}; give it in sizes=")
     return found
+
+
+def growth(adapter: Adapter) -> Mapping[str, sp.Expr]:
+    """How sizes that are symbols grow with the widths, where the adapter says so."""
+    if not isinstance(adapter.sizes, GrowingSizes):
+        return {}
+    known = {"r": s.r, "d_in": s.d_in, "d_out": s.d_out}
+    return {axis: Expression(text).to_sympy(known) for axis, text in adapter.sizes.growth.items()}
+
+
+def growth_note(adapter: Adapter) -> str | None:
+    """What is assumed of sizes that are symbols as the widths grow."""
+    said = ", ".join(f"n_{axis} as {size}" for axis, size in growth(adapter).items())
+    return f"with the widths, {said} grows up to a constant: widths that split evenly" if said else None
 
 
 def _free_of_rank(adapter: Adapter) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from rsverify.symbolic.leading import log_exponent
 from rsverify.symbolic.magnitude import Magnitude, exact_number
 from rsverify.symbolic.network import DATA
 from rsverify.symbolic.reading import exponent_range, settled, terms_of
+from rsverify.symbolic.sizes import growth_note
 
 
 def derive(
@@ -63,9 +64,14 @@ def derive(
         exponent_range=None if known else bounds,
         terms=_first_order(terms, found.root),
         rule=asked.rule.expression,
-        notes=(*found.notes, *growing),
+        notes=(*found.notes, *growing, *_assumed(claim, asked.adapter)),
         flat=_flat(shown, claim, asked.adapter) if whole else {},
     )
+
+
+def _assumed(claim: Claim, adapter: Adapter) -> tuple[str, ...]:
+    note = growth_note(adapter) if claim.regime == "width" else None
+    return () if note is None else (note,)
 
 
 def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:

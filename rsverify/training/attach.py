@@ -46,7 +46,7 @@ def build_adapters(
     for name in find_targets(model, targets):
         weight = linear_at(model, name).weight
         d_out, d_in = weight.shape
-        drawn = draw_factors(adapter, rank=rank, d_in=d_in, d_out=d_out, seed=seed, draw=draw, layer=name)
+        drawn = draw_factors(adapter, rank=rank, d_in=d_in, d_out=d_out, seed=seed, draw=draw, layer=name, gamma=gamma)
         factors = {key: torch.from_numpy(value).to(weight.device, weight.dtype) for key, value in drawn.items()}
         found[name] = AdapterModule(adapter, factors, gamma=gamma, rank=rank, d_in=d_in, d_out=d_out)
     return found

@@ -15,9 +15,14 @@ from rsverify.errors import AdapterError
 from rsverify.statistics.streams import stream
 
 
-def draw_factors(adapter: Adapter, *, rank: int, d_in: int, d_out: int, seed: int, draw: int, layer: str) -> dict[str, np.ndarray]:
-    """Every factor at init, float64, from a stream of its own for (factor, layer, rank, draw)."""
-    sizes = {**adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out}
+def draw_factors(
+    adapter: Adapter, *, rank: int, d_in: int, d_out: int, seed: int, draw: int, layer: str, gamma: float | None = None
+) -> dict[str, np.ndarray]:
+    """Every factor at init, float64, from a stream of its own for (factor, layer, rank, draw).
+
+    Args: gamma is the scaling factor, which laws that absorb it ask for.
+    """
+    sizes = {**adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out, **({} if gamma is None else {"gamma": gamma})}
     shapes = adapter.shapes(rank, d_in, d_out)
     return {name: law.draw(stream(seed, "training", name, layer, rank, draw), shapes[name], sizes) for name, law in adapter.laws.items()}
 

@@ -114,7 +114,7 @@ class Group:
         for row, c in enumerate(self.configurations):
             for layer in self.layers:
                 d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
-                drawn = draw_factors(c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, seed=c.seed, draw=c.draw, layer=layer)
+                drawn = draw_factors(c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, seed=c.seed, draw=c.draw, layer=layer, gamma=c.gamma)
                 for name, value in drawn.items():
                     place = self.places[layer, name]
                     self.w[row, place.start : place.stop] = torch.from_numpy(value).to(self.w.dtype).flatten()

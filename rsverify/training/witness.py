@@ -147,6 +147,8 @@ def _silent_on(adapter: Adapter) -> str | None:
     up, down = (adapter.laws[name] for name in pair)
     if not isinstance(up, Zero) or not up.trainable or isinstance(down, Zero):
         return f"training measures adapters whose up-factor alone is zero at init and trained; {adapter.name} has {adapter.init}"
+    if down.absorbs_gamma:
+        return f"one draw of A serves every rule, but {pair[1]}={down.text()} absorbs the rule's own gamma"
     return None
 
 

@@ -25,13 +25,15 @@ ADAPTERS = {
         "lokr", "a b, p r, r q -> (a p) (b q)", sizes={"a": "2", "p": "d_out/2", "b": "3", "q": "d_in/3"}, C=Gaussian(1), B=Gaussian(1),
         A=KaimingUniform("q"),
     ),
+    "alone": Adapter("alone", "o r t, r u i -> o i", sizes={"t": "2", "u": "2"}, B=Gaussian(0.3), A=KaimingUniform("i")),
+    "alone-lora": Adapter("alone-lora", "o r t, r i -> o i", sizes={"t": "2"}, B=Zero(), A=KaimingUniform("i")),
     "xs": Adapter("xs", "o r, r s, s i -> o i", rank_axes=("r", "s"), B=frozen(Gaussian(1)), R=Zero(), A=frozen(Gaussian(1))),
 }  # fmt: skip
 D_IN, D_OUT, RANK, GAMMA, DRAWS = 6, 4, 3, 0.7, 2
 
 
 def _drawn(adapter):
-    (chunk,) = draw_block(adapter, seed=1, phase="test", rank=RANK, d_in=D_IN, d_out=D_OUT, number=0, draws=DRAWS, chunk=DRAWS)
+    (chunk,) = draw_block(adapter, seed=1, phase="test", rank=RANK, gamma=GAMMA, d_in=D_IN, d_out=D_OUT, number=0, draws=DRAWS, chunk=DRAWS)
     return chunk[1]
 
 

@@ -63,6 +63,35 @@ def test_the_principal_part_itself_knows_no_gamma():
 
 
 @pytest.mark.statistical
+@pytest.mark.parametrize("decay", ["0", "1/2"])
+@pytest.mark.parametrize("quantity", ["update", "loss_decrease", "gradient_norm"])
+def test_principal_components_by_both_witnesses(decay, quantity):
+    """The rule's own gamma reaches the draw: a factor that forgot it would be off by gamma**1/2, tenfold at alpha = 100."""
+    asked = {"quantity": quantity, "steps": 0 if quantity == "gradient_norm" else 1}
+    seen = rv.estimate(principal(decay), "alpha/sqrt(r)", ranks=[1, 2, 4, 8], d_in=12, d_out=9, alpha=100.0, **asked)
+    data = {key: value for key, value in seen.data.items() if key != "cosine"}
+    said = rv.derive(principal(decay), "alpha/sqrt(r)", **asked).at([point.rank for point in seen.curve], **data)
+    for point, value in zip(seen.curve, said, strict=True):
+        assert point.lo <= value <= point.hi
+        assert not point.lo <= 2 * value <= point.hi  # and a wrong one would have been seen
+
+
+def test_more_components_than_a_weight_has_are_refused_before_anything_is_drawn():
+    with pytest.raises(rv.AdapterError, match="16 principal components of a weight with a side of 9"):
+        rv.estimate(principal(), "alpha/r", ranks=[4, 16], d_in=24, d_out=9)
+
+
+def test_pissa_is_derivable_once_its_spectrum_is_stated():
+    pissa = rv.adapters()["pissa"]
+    given = pissa.with_init(B=rv.PrincipalComponents("columns", "1/2"), A=rv.PrincipalComponents("rows", "1/2"))
+    assert rv.derive(given, "alpha").formula == rv.derive(principal("1/2"), "alpha").formula
+    with pytest.raises(rv.AdapterError, match="A has none"):
+        pissa.with_init(B=rv.PrincipalComponents("columns"))
+    with pytest.raises(rv.NotDerivable, match="whatever its init"):
+        rv.adapters()["dora"].with_init(A=rv.Gaussian())
+
+
+@pytest.mark.statistical
 @pytest.mark.parametrize("decay", ["0", "1"])
 def test_principal_components_equal_sampling(decay):
     """Means of 4000 draws within 6 standard errors: false at most once in 1e8 each."""
@@ -113,10 +142,17 @@ def test_a_factor_never_used_and_an_axis_of_two_sizes_are_refused():
     with pytest.raises(rv.AdapterError, match="2 operands but 3 factors"):
         rv.Adapter("bad", "o r, r i -> o i", B=rv.Zero(), A=rv.Zero(), C=rv.Zero())
     two = rv.Adapter("bad", "o r, r i -> o i", sizes={"i": "2*d_in"}, B=rv.Zero(), A=rv.Gaussian(std=1))
-    with pytest.raises(rv.AdapterError, match="multiply to"):
-        two.shapes(2, 3, 3)
-    with pytest.raises(rv.AdapterError, match="two sizes"):
-        rv.derive(two, "alpha")
+    for ask in (lambda: two.shapes(2, 3, 3), lambda: rv.derive(two, "alpha")):
+        with pytest.raises(rv.AdapterError, match="'i' has two sizes") as caught:
+            ask()
+        _, shown, carets = str(caught.value).splitlines()
+        assert shown[carets.index("^")] == "i" and carets.index("^") > shown.index("->") and carets.count("^") == 1
+    group = rv.Adapter("bad", "a r, r b, i -> (a b) i", sizes={"a": "2", "b": "3"}, B=rv.Zero(), A=rv.Gaussian(), C=rv.Gaussian())
+    for ask in (lambda: group.shapes(2, 3, 5), lambda: rv.derive(group, "alpha")):
+        with pytest.raises(rv.AdapterError, match="a b has two sizes, d_out") as caught:
+            ask()
+        _, shown, carets = str(caught.value).splitlines()
+        assert shown[carets.index("^") : carets.rindex("^") + 1] == "(a b)"
 
 
 def test_a_size_that_a_function_makes_of_the_rank_is_not_guessed():

@@ -31,7 +31,9 @@ def simulate(adapter, optimizer, *, rank, draws=4000, seed=0, lr=LR, sizes=(D_IN
     what = setting(adapter, "1", optimizer=optimizer, **asked)
     problem = make_problem(seed, d_in=d_in, d_out=d_out, cosine=what.claim.cosine)
     engine = Engine(what.adapter, rank, 1.0, d_in, d_out)
-    blocks = draw_block(what.adapter, seed=seed, phase="test", rank=rank, d_in=d_in, d_out=d_out, number=0, draws=draws, chunk=draws)
+    blocks = draw_block(
+        what.adapter, seed=seed, phase="test", rank=rank, gamma=1.0, d_in=d_in, d_out=d_out, number=0, draws=draws, chunk=draws
+    )
     n, factors = next(iter(blocks))
     values = observe(what, engine, problem, factors, lr=lr, draws=n).values
     return values.mean(), values.std(ddof=1) / np.sqrt(n), data_quantities(problem.x, problem.x_probe, problem.v)

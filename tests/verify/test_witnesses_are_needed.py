@@ -1,13 +1,19 @@
 """Flip a sign or drop a factor in any one witness: `verify` exits 1. And it holds when nothing is broken."""
 
+from dataclasses import replace
+
 import pytest
 import sympy as sp
 
-from rsverify.montecarlo import updates
+from rsverify.definitions.claims import setting
+from rsverify.montecarlo import channels, gram, updates
+from rsverify.montecarlo.engines import ENGINES, silent_engines
+from rsverify.montecarlo.samplers import Task
 from rsverify.studies.verify import verify
 from rsverify.symbolic import polynomial, signstep
 from rsverify.symbolic import symbols as s
 from rsverify.symbolic import witness as symbolic
+from rsverify.symbolic.magnitude import Magnitude
 from rsverify.training import firststep, witness
 
 RANKS = "4,16,64,256"
@@ -21,6 +27,7 @@ def test_nothing_broken_holds():
     verdict = quick()
     assert verdict.verdict == "holds", verdict.sentence
     assert verdict.exit_code == 0
+    assert quick(optimizers=["adafactor"]).verdict == "holds"
 
 
 def test_a_fresh_seed_holds_too():
@@ -35,9 +42,12 @@ def test_symbolic(monkeypatch, factor, optimizer):
     whole = {"sgd": (polynomial, polynomial.magnitude), "adamw": (signstep, signstep.magnitude)}
     module, true = whole[optimizer]
 
-    def broken(adapter, o, claim):
-        value, squared, *rest = true(adapter, o, claim)
-        return (value * factor ** (2 if squared else 1), squared, *rest)
+    def broken(*asked):
+        found = true(*asked)
+        if isinstance(found, Magnitude):
+            return replace(found, value=found.value * factor**found.root)
+        value, squared = found
+        return value * factor ** (2 if squared else 1), squared
 
     symbolic._magnitude.cache_clear()
     monkeypatch.setattr(module, "magnitude", broken)
@@ -47,11 +57,40 @@ def test_symbolic(monkeypatch, factor, optimizer):
         symbolic._magnitude.cache_clear()
 
 
+ENGINE_OF = {"sgd": "gram", "adamw": "channels", "adafactor": "dense"}
+"""Each Monte Carlo engine writes its own steps: an optimizer for which it is the one that speaks of LoRA."""
+
+
+@pytest.mark.parametrize("optimizer", ENGINE_OF)
+def test_every_engine_is_broken_by_one_of_the_optimizers_below(optimizer):
+    asked = setting("lora", "alpha/r", optimizer=optimizer)
+    assert next(name for name in ENGINES if name not in silent_engines(asked)) == ENGINE_OF[optimizer]
+
+
+def break_step(monkeypatch, engine: str, factor: float) -> None:
+    if engine == "gram":
+        step = gram._step
+        monkeypatch.setattr(gram, "_step", lambda state, gP, gM, **k: step(state, factor * gP, factor * gM, **k))
+    elif engine == "channels":
+        first = channels.first_step
+        monkeypatch.setattr(channels, "first_step", lambda *a: factor * first(*a))
+    else:
+        update = updates._UPDATES["adafactor"]
+        monkeypatch.setitem(updates._UPDATES, "adafactor", lambda *a: factor * update(*a))
+
+
 @pytest.mark.parametrize("factor", [-1.0, 2.0, 0.5], ids=["sign", "factor 2", "half"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ENGINE_OF)
 def test_monte_carlo(monkeypatch, factor, optimizer):
-    true = updates._UPDATES[optimizer]
-    monkeypatch.setitem(updates._UPDATES, optimizer, lambda *a: factor * true(*a))
+    break_step(monkeypatch, ENGINE_OF[optimizer], factor)
+    assert quick(optimizers=[optimizer]).exit_code == 1
+
+
+@pytest.mark.parametrize("gamma", [lambda g, r: 1.0, lambda g, r: g * r**0.5], ids=["gamma lost", "rank"])
+@pytest.mark.parametrize("optimizer", ENGINE_OF)
+def test_monte_carlo_under_another_gamma(monkeypatch, gamma, optimizer):
+    true = Task.gamma
+    monkeypatch.setattr(Task, "gamma", lambda self, rank: gamma(true(self, rank), rank))
     assert quick(optimizers=[optimizer]).exit_code == 1
 
 
@@ -75,7 +114,8 @@ def test_training(monkeypatch, factor, optimizer):
 
 
 @pytest.mark.training
-def test_training_that_loses_gamma(monkeypatch):
+@pytest.mark.parametrize("gamma", [lambda g, r: g**0, lambda g, r: g * r**0.5], ids=["gamma lost", "rank"])
+def test_training_under_another_gamma(monkeypatch, gamma):
     true = witness.per_layer
-    monkeypatch.setattr(witness, "per_layer", lambda *a, gammas, **k: true(*a, gammas=gammas**0, **k))
+    monkeypatch.setattr(witness, "per_layer", lambda *a, gammas, ranks, **k: true(*a, gammas=gamma(gammas, ranks), ranks=ranks, **k))
     assert trained("sgd").exit_code == 1

@@ -2,7 +2,7 @@
 
 import math
 
-from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.adapter import Adapter, GrowingSizes
 from rsverify.definitions.laws import KaimingUniform, Zero
 
 
@@ -18,10 +18,13 @@ def sizes(d_in: int, d_out: int, r: int) -> dict[str, int]:
     return {"a": a, "p": p, "b": b, "q": q}
 
 
+near_square = GrowingSizes(sizes, {"a": "sqrt(d_out)", "p": "sqrt(d_out)", "b": "sqrt(d_in)", "q": "sqrt(d_in)"})
+"""Of a width that splits evenly, as those of transformers do to a factor of two; a prime one does not split at all."""
+
 lokr = Adapter(
     "lokr",
     "a b, p r, r q -> (a p) (b q)",
-    sizes=sizes,
+    sizes=near_square,
     w1=Zero(),
     W2a=KaimingUniform(fan_in="r"),
     W2b=KaimingUniform(fan_in="q"),

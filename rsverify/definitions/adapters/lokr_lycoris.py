@@ -1,13 +1,13 @@
 """LoKr as LyCORIS draws it: the zero stands in the last factor."""
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.adapters.lokr import sizes
+from rsverify.definitions.adapters.lokr import near_square
 from rsverify.definitions.laws import KaimingUniform, Zero
 
 lokr_lycoris = Adapter(
     "lokr-lycoris",
     "a b, p r, r q -> (a p) (b q)",
-    sizes=sizes,
+    sizes=near_square,
     w1=KaimingUniform(fan_in="b"),
     W2a=KaimingUniform(fan_in="r"),
     W2b=Zero(),

@@ -1,7 +1,7 @@
 """PiSSA: LoRA that starts as the principal part of the base weight, which keeps the rest."""
 
 from rsverify.definitions.adapters.lora import lora
-from rsverify.definitions.laws import Orthonormal
+from rsverify.definitions.laws import PrincipalComponents
 from rsverify.definitions.wrapped import WrappedAdapter
 
 
@@ -20,11 +20,14 @@ def _weight(base, factors, *, gamma, rank):
     return base + gamma * factors["B"] @ factors["A"]
 
 
-_WHY = "its factors at init are singular vectors of the base weight: data that no law of independent draws describes"
+_WHY = (
+    "its factors at init are singular vectors of the base weight, whose spectrum is data; with a spectrum stated, as laws"
+    " B=principal_components(columns, decay=...) and A=principal_components(rows, decay=...), it is derivable"
+)
 
 pissa = WrappedAdapter(
     "pissa",
-    lora.with_init(B=Orthonormal(), A=Orthonormal()).renamed("lora-orthonormal"),
+    lora.with_init(B=PrincipalComponents("columns"), A=PrincipalComponents("rows")).renamed("pissa-flat"),
     {"symbolic": _WHY, "montecarlo": _WHY},
     _start,
     _weight,
@@ -35,4 +38,5 @@ pissa = WrappedAdapter(
     counts="rows of A, up to min(d_in, d_out)",
     tags=frozenset({"residual-base"}),
     note="B and A carry gamma**-1/2 each, so that gamma B A is the principal part; the base becomes the residual.",
+    init_alone=True,
 )
