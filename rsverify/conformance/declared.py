@@ -99,8 +99,9 @@ class AdaptedLinear(nn.Module):
 def start(adapter: Declared, base: nn.Linear, *, rule: ScalingRule, rank: int, alpha: float) -> tuple[dict[str, Tensor], Tensor]:
     """The factors at init, drawn from torch's seed, and the base weight that stays beside them."""
     d_out, d_in = base.weight.shape
-    multilinear = adapter
-    if not isinstance(adapter, Adapter):
+    if isinstance(adapter, Adapter):
+        multilinear = adapter
+    else:
         # What stands for parts of the base weight is not drawn: `start` takes the weight's own.
         absorbed = {name: Zero() for name, law in adapter.core.laws.items() if law.absorbs_gamma}
         multilinear = adapter.core.with_init(**absorbed)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from rsverify.definitions import Adapter, Constant, Gaussian, KaimingUniform, as_adapter, frozen
-from rsverify.errors import InputError
+from rsverify.definitions import Adapter, Constant, Gaussian, KaimingUniform, PrincipalComponents, as_adapter, frozen
+from rsverify.errors import AdapterError, InputError
 from rsverify.training.attach import attach, build_adapters, find_targets, merge, unmerge
-from rsverify.training.contraction import two_factors
+from rsverify.training.contraction import draw_factors, two_factors
 
 NORMAL = Gaussian(std=1)
 DECLARED = [
@@ -26,6 +26,18 @@ DECLARED = [
 
 def model() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+def test_principal_components_absorb_the_gamma_they_are_attached_with():
+    """gamma B A is the principal part whatever gamma is; without a gamma there is no draw."""
+    pissa = Adapter("pissa-like", "o r, r i -> o i", B=PrincipalComponents("columns", "1/2"), A=PrincipalComponents("rows", "1/2"))
+    net = model()
+    first, second = (build_adapters(net, pissa, rank=3, gamma=g, targets=["0"], seed=1)["0"] for g in (0.25, 16.0))
+    torch.testing.assert_close(first.delta(), second.delta())
+    singular = torch.linalg.svdvals(first.delta())
+    torch.testing.assert_close(singular[:3], torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64) ** -0.5)
+    with pytest.raises(AdapterError, match="gamma=None"):
+        draw_factors(pissa, rank=3, d_in=6, d_out=8, seed=1, draw=0, layer="0")
 
 
 @pytest.mark.parametrize("adapter", DECLARED, ids=lambda a: a.name)
