@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,7 @@ def solve(
             console.print(conclusion(found.status, (p, p) if p is not None else found.rule_interval), markup=False)
         answers = {text: found.lr_exponent(power) for text, power in powers.items()}
         for text, q in answers.items():
-            console.print(f"{text}: " + ("no learning rate makes it stable" if q is None else _rate(str(q))), markup=False)
+            console.print(f"{text}: " + (_without_rate(found.exponent(powers[text])) if q is None else _rate(str(q))), markup=False)
         lr_exponents = {text: None if q is None else str(q) for text, q in answers.items()}
         written.append({**to_json(found), "lr_exponents": lr_exponents, "phases": to_json(phase_diagram(found))})
     if len(solved) > 1:
@@ -83,6 +84,11 @@ def solve(
             raise InputError(f"out={str(out)!r} cannot be written ({error.strerror})") from None
     write_json(written[0] if len(written) == 1 else written, json)
     return 0
+
+
+def _without_rate(power: Fraction | None) -> str:
+    """Where no learning rate decides: it is stable (or vanishes) by itself, or none helps."""
+    return "stable, whatever the learning rate" if not power else "no learning rate makes it stable"
 
 
 def _rate(q: str) -> str:

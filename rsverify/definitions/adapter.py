@@ -154,9 +154,7 @@ class Adapter:
         for axes, width, what in ((rows, d_out, "d_out"), (columns, d_in, "d_in")):
             product = math.prod(found[axis] for axis in axes)
             if product != width:
-                raise AdapterError(
-                    two_sizes(self, axes, f"{what}={width} and {product}" + (f", which is {' '.join(axes)} together" if axes[1:] else ""))
-                )
+                raise AdapterError(two_sizes(self, axes, f"{what}={width} and {' * '.join(axes)}={product}"))
         return found
 
     def shapes(self, r: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:

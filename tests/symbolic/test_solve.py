@@ -117,3 +117,20 @@ def test_the_learning_rate_exponent_makes_it_stable(terms, p):
 
 def test_decay_exponent_of_each_kind_of_rule():
     assert decay_exponent("rslora") == decay_exponent("alpha/sqrt(r)") == decay_exponent(0.5) == decay_exponent(Q(1, 2)) == Q(1, 2)
+
+
+def test_the_command_says_what_no_learning_rate_decides(capsys):
+    """The gradient at init holds no learning rate: 1/sqrt(r) is stable whatever it is, 1/r with none."""
+    from rsverify.cli.solve import solve as command
+
+    assert command("lora", quantity=("gradient_norm",), steps=0) == 0
+    shown = capsys.readouterr().out
+    assert "alpha/r: no learning rate makes it stable" in shown
+    assert "alpha/sqrt(r): stable, whatever the learning rate" in shown
+
+
+def test_the_command_takes_an_init(capsys):
+    from rsverify.cli.solve import solve as command
+
+    assert command("lora", init=("A=gaussian(std=1/r)",)) == 0
+    assert "p = -1/2" in capsys.readouterr().out

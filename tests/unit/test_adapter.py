@@ -108,7 +108,7 @@ def test_groups_take_their_sizes_from_formulas_or_a_function(sizes) -> None:
     [
         (None, "no size follows for axis 'a'"),
         ({"a": "4", "b": "2", "p": "d_out/4"}, "no size follows for axis 'q'"),
-        ({"a": "4", "b": "2", "p": "d_out/4", "q": "d_in"}, r"axes \('b', 'q'\) multiply to 20, expected d_in=10"),
+        ({"a": "4", "b": "2", "p": "d_out/4", "q": "d_in"}, r"axes b q has two sizes, d_in=10 and b \* q=20"),
         ({"a": "5", "b": "2", "p": "d_out/5", "q": "d_in/2"}, "axis 'p' would have size 4.8"),
         ({"a": "0*r", "b": "2", "p": "d_out", "q": "d_in/2"}, "axis 'a' would have size 0"),
         ({"a": "4", "b": "2", "p": "d_out/(r - 3)", "q": "d_in/2"}, "size p='d_out/\\(r - 3\\)' cannot be computed"),
