@@ -15,7 +15,7 @@ import pytest
 from rsverify.testing import statements
 
 if TYPE_CHECKING:
-    from rsverify.testing.xfails import Expected
+    from rsverify.conformance.xfails import Expected
 
 MARK = "rsverify_check"
 _PROPERTY = "rsverify"
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("rsverify", "checks of low-rank adapters")
     group.addoption(
         "--rsverify-xfails", metavar="FILE",
-        help="checks of parametrize_with_checks that are expected to fail, one a line: '[subject::]check_name: reason'",
+        help="checks of parametrize_with_checks that are expected to fail, one a line: '[target::]check_name: reason'",
     )  # fmt: skip
     group.addoption(
         "--rsverify-max-examples", metavar="N", type=_count, help="examples of each Hypothesis test that does not set its own number"
@@ -90,8 +90,8 @@ class Session:
                 continue
             self.collected += 1
             for entry in self.expected:
-                if entry.check == mark.kwargs["check"] and entry.subject in (None, mark.kwargs["subject"]):
-                    self.matched.add((entry.subject, entry.check))
+                if entry.check == mark.kwargs["check"] and entry.fits(mark.kwargs["subject"]):
+                    self.matched.add((entry.target, entry.check))
                     item.add_marker(pytest.mark.xfail(reason=entry.reason, strict=False))
 
     @pytest.hookimpl(wrapper=True)
@@ -113,7 +113,7 @@ class Session:
                     self.unexpected_passes.append(report.nodeid)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        unmatched = [entry for entry in self.expected if (entry.subject, entry.check) not in self.matched]
+        unmatched = [entry for entry in self.expected if (entry.target, entry.check) not in self.matched]
         if not self.said and not (unmatched and self.collected):
             return
         terminalreporter.section("rsverify")
@@ -134,8 +134,8 @@ class Session:
 def _read_xfails(path: str | None) -> list[Expected]:
     if path is None:
         return []
+    from rsverify.conformance.xfails import read_xfails
     from rsverify.errors import RsverifyError
-    from rsverify.testing.xfails import read_xfails
 
     try:
         return read_xfails(Path(path))

@@ -22,7 +22,7 @@ def check(
     alpha: Alpha | None = None,
     xfails: Annotated[
         Path | None,
-        Parameter(help="File of expected failures: lines '[target::]check_name: reason'; for PEFT 'TARGET check_name: reason'."),
+        Parameter(help="File of expected failures: lines '[TARGET::]check_name: reason'; TARGET may hold * and ?."),
     ] = None,
     only: Annotated[tuple[str, ...], Parameter(help="Run only the checks named; may be given several times.")] = (),
     verbose: Annotated[bool, Parameter(negative="", help="Show tracebacks of failed checks.")] = False,
@@ -47,13 +47,13 @@ def check(
     from rsverify.conformance.declared import declared_subject
     from rsverify.conformance.registry import checks
     from rsverify.conformance.runner import check_adapter, count, exit_code, summary
+    from rsverify.conformance.xfails import expected_for, read_xfails
     from rsverify.definitions.registry import Declared
     from rsverify.definitions.rules import ALPHA
     from rsverify.errors import InputError
     from rsverify.records import to_json
     from rsverify.report.provenance import provenance
     from rsverify.studies.targets import is_peft, resolve
-    from rsverify.testing.xfails import read_xfails
 
     refuse_unwritable(json)
     if target == "peft:all":
@@ -65,14 +65,14 @@ def check(
     subject, expected = resolve(target), {}
     if is_peft(target):
         from rsverify.interop.peft.everything import known_checks
-        from rsverify.interop.peft.known import expected_for, read_known, shipped
+        from rsverify.interop.peft.known import shipped
         from rsverify.interop.peft.target import known_as
 
         lines = xfails or shipped()
-        expected = expected_for(known_as(target), read_known(lines, known_checks())) if lines else {}
+        expected = expected_for(known_as(target), read_xfails(lines, known_checks())) if lines else {}
         expected = {name: reason for name, reason in expected.items() if name in checks()}
     elif xfails is not None:
-        expected = {e.check: e.reason for e in read_xfails(xfails) if e.subject in (None, target)}
+        expected = expected_for(target, read_xfails(xfails))
     if isinstance(subject, Declared):
         subject = declared_subject(subject, rule, alpha=ALPHA if alpha is None else alpha)
     elif rule is not None or alpha is not None:

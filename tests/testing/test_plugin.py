@@ -119,7 +119,7 @@ def test_an_expected_failure_that_passes_or_matches_nothing_is_told(pytester: py
         ("check_init_identiti: typo\n", "did you mean 'check_init_identity'"),
         ("check_init_identity\n", "line 1: 'check_init_identity'; expected"),
         ("check_init_identity:  \n", "a failure is expected for a reason"),
-        ("::check_init_identity: x\n", "expected '[[]subject::[]]check_name: reason'"),
+        ("::check_init_identity: x\n", "expected '[[]target::[]]check_name: reason'"),
         ("check_init_identity: a\n\ncheck_init_identity: b\n", "line 3*twice"),
         (None, "cannot be read as text"),
     ],

@@ -21,5 +21,6 @@ randlora = Adapter(
     source="Albert et al. 2025, arXiv 2502.00987; laws of PEFT 0.21.2 (alpha 640 there)",
     counts="rank of one random base: parameters fall as it grows, n = ceil(min(d_in, d_out)/r)",
     note="The trained diagonal G stands at the input, as in PEFT where d_in <= d_out; PEFT puts it on the smaller side."
-    " PEFT divides the uniform draws by their measured deviation and shares them among layers; here they have variance 1 by law.",
+    " PEFT divides the uniform draws by their measured deviation and shares them among layers; here they have variance 1 by law."
+    " PEFT pairs (rank, base) of A with (base, rank) of B by position: a permutation of independent entries, the same in law.",
 )

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rsverify.conformance import runner
 from rsverify.conformance.registry import Skip, Wrong, checks
+from rsverify.conformance.xfails import Expected, expected_for, read_xfails
 from rsverify.errors import InputError, suggest
 from rsverify.interop.peft import models, operations
 from rsverify.interop.peft.host import quiet
-from rsverify.interop.peft.known import Known, expected_for, read_known
 from rsverify.interop.peft.library import config_classes
 from rsverify.interop.peft.methods import METHODS, WITHOUT_RANK
 from rsverify.interop.peft.recipes import all_targets, moves_as_another
@@ -45,11 +45,11 @@ def check_everything(
     """Every recipe, every other layer, every operation, then every method that cannot be judged, with the reason.
 
     Args:
-        xfails: file of expected failures, lines `TARGET CHECK: reason`. targets: instead of all. only: names of checks to run.
+        xfails: file of expected failures, lines `[TARGET::]CHECK: reason`. targets: instead of all. only: names of checks to run.
     Raises: InputError for a file or a name that cannot be meant, or PEFT not installed.
     """
     names = known_checks()
-    known = read_known(xfails, names) if xfails is not None else ()
+    known = read_xfails(xfails, names) if xfails is not None else ()
     for name in only or ():
         if name not in names:
             raise InputError(f"no check is called {name!r}{suggest(name, names)}")
@@ -74,7 +74,7 @@ def known_checks() -> tuple[str, ...]:
     return (*checks(), *models.CHECKS, *(name for _, name in operations.OPERATIONS))
 
 
-def _run_suite(target: str, known: Sequence[Known], only: Sequence[str] | None, seed: int) -> Row:
+def _run_suite(target: str, known: Sequence[Expected], only: Sequence[str] | None, seed: int) -> Row:
     try:
         subject = subject_from_peft(target)
     except InputError as error:
@@ -87,7 +87,7 @@ def _run_suite(target: str, known: Sequence[Known], only: Sequence[str] | None, 
     return Row(target, tuple(runner.check_adapter(subject, expected_failed_checks=expected, on_fail="return", only=names, seed=seed)))
 
 
-def _run_extra(target: str, known: Sequence[Known], only: Sequence[str] | None) -> Row:
+def _run_extra(target: str, known: Sequence[Expected], only: Sequence[str] | None) -> Row:
     """A case on another layer, or a method's operations: functions that raise Wrong, or anything else, where something is wrong."""
     case = next((case for case in models.CASES if case.target == target), None)
     if case is not None:

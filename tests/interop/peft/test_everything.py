@@ -7,10 +7,11 @@ import pytest
 
 from rsverify import cli
 from rsverify.conformance.registry import Wrong, checks
+from rsverify.conformance.xfails import expected_for, read_xfails
 from rsverify.errors import InputError
 from rsverify.interop.peft import models, operations
 from rsverify.interop.peft.everything import check_everything, every_target, exit_code, known_checks
-from rsverify.interop.peft.known import expected_for, read_known, shipped
+from rsverify.interop.peft.known import shipped
 from rsverify.interop.peft.target import known_as
 
 pinned = pytest.mark.skipif(version("peft") != "0.21.2", reason="the list is that of PEFT 0.21.2")
@@ -34,7 +35,7 @@ def test_the_suite_fails_where_expected_and_nowhere_else(target):
 
 
 def test_every_line_of_the_list_fits_a_target_and_is_the_one_that_counts():
-    lines = read_known(shipped(), known_checks())
+    lines = read_xfails(shipped(), known_checks())
     used = {(line.target, line.check) for target in every_target() for line in lines
             if line.fits(known_as(target)) and expected_for(known_as(target), lines).get(line.check) == line.reason}  # fmt: skip
     assert [line for line in lines if (line.target, line.check) not in used] == []
@@ -61,27 +62,13 @@ def test_a_check_of_operations_passes_on_a_library_that_keeps_its_promise(monkey
 
 
 def test_every_check_of_layers_passes_somewhere_and_fails_somewhere():
-    known = read_known(shipped(), known_checks())
+    known = read_xfails(shipped(), known_checks())
     for name in models.CHECKS:
         failing = {case.target for case in models.CASES if name in expected_for(case.target, known)}
         assert failing and len(failing) < len(models.CASES), name
 
 
-def test_xfails_files_are_read_and_refused(tmp_path):
-    path = tmp_path / "xfails.txt"
-    path.write_text("# a remark\n\npeft:lora* check_build_module: because\ncheck_base_frozen: for all targets\n")
-    lines = read_known(path, known_checks())
-    assert expected_for("peft:lora?r=4", lines) == {"check_build_module": "because", "check_base_frozen": "for all targets"}
-    assert expected_for("peft:loha", lines) == {"check_base_frozen": "for all targets"}
-    for text, said in (
-        ("peft:lora check_bild_module: x", "no check is called 'check_bild_module'; did you mean 'check_build_module'"),
-        ("peft:lora check_build_module", "expected 'TARGET CHECK: reason'"), ("peft:lora check_build_module:", "expected 'TARGET CHECK"),
-    ):  # fmt: skip
-        path.write_text(text)
-        with pytest.raises(InputError, match=said):
-            read_known(path, known_checks())
-    with pytest.raises(InputError, match="cannot be read"):
-        read_known(tmp_path / "none.txt", known_checks())
+def test_a_check_that_does_not_exist_is_refused():
     with pytest.raises(InputError, match="no check is called"):
         check_everything(only=["check_nothing"])
 
