@@ -67,9 +67,10 @@ def batch(number: int) -> list[Drawn]:
     return found
 
 
-def judge(number: int, drawn: Drawn) -> dict[str, Any]:
+def judge(number: int, drawn: Drawn, only: list[str] | None = None) -> dict[str, Any]:
     adapter, rule, alpha = drawn
-    results = check_adapter(declared_subject(adapter, rule, alpha=alpha), on_fail="return", seed=number, error_budget=BUDGET)
+    subject = declared_subject(adapter, rule, alpha=alpha)
+    results = check_adapter(subject, on_fail="return", only=only, seed=number, error_budget=BUDGET)
     count = Counter(result.status for result in results)
     return {
         "expression": adapter.expression, "init": adapter.init, "rule": rule.text, "alpha": alpha, "seed": number,
@@ -128,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--adapters", type=int, default=300)
     options.add_argument("--draws", type=int, default=256)
     options.add_argument("--out", type=Path, default=Path("benchmarks/evidence/conformance_false_alarms.json"))
+    options.add_argument("--only", action="append", help="run only the check named: after one was mended; name another --out with it")
     options.add_argument("--summarize", action="store_true", help="judge nothing more: write the summary of what there is")
     asked = options.parse_args(arguments)
     lines = asked.out.with_suffix(".jsonl")
@@ -135,11 +137,11 @@ def main(arguments: list[str] | None = None) -> int:
         firststep.MOST, stability.ENTRIES = asked.draws, 3e6
         firststep.PLACES = ((Layer(12, 18, False), (16, 256)), (Layer(12, 18, False), (3, 12)))
         made = to_json(provenance(seed=0, settings={"draws": asked.draws, "adapters": asked.adapters}))
-        known = begin(lines, {"most_draws_per_rank": asked.draws, "checks_run": sorted(checks()), "provenance": made})
+        known = begin(lines, {"most_draws_per_rank": asked.draws, "checks_run": sorted(asked.only or checks()), "provenance": made})
         for number, (text, drawn) in enumerate(different(asked.adapters)):
             if text in known:
                 continue
-            row = {"text": text, **judge(number, drawn)}
+            row = {"text": text, **judge(number, drawn, asked.only)}
             with lines.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(number, text, {answer: row[answer] for answer in ANSWERS if row[answer]}, row["alarms"] or "", flush=True)

@@ -61,6 +61,10 @@ def plain_reader(saved: Any, built: Built) -> PlainFile:
     pairs = [(B, A) for B in matrices for A in matrices if B is not A and B.shape[0] == d_out and A.shape == (B.shape[1], d_in)]
     if len(matrices) != 2 or not pairs:
         raise Skip("what is saved does not hold two factors of LoRA's shapes and nothing else")
+    # A vector beside them may be a factor of the product, such as a constant one that no ratio shows; a bias adds nothing to the weight.
+    beside = [key for key, value in values.items() if isinstance(value, Tensor) and value.ndim != 2 and value.numel() > 1]
+    if any("bias" not in _last(key) for key in beside):
+        raise Skip(f"what is saved holds {beside[0]} beside two factors of LoRA's shapes")
     alpha, rank = _number(values, ALPHAS), _number(values, RANKS)
     if alpha is None:
         raise Skip("what is saved holds no alpha that a stranger could find")

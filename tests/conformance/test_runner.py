@@ -124,3 +124,11 @@ def test_interruption_goes_through():
 
     with pytest.raises(KeyboardInterrupt):
         rv.check_adapter(build)
+
+
+@pytest.mark.parametrize("expression", ["o r, r i, i -> o i", "o r, r i, o -> o i", "o r, r i, r -> o i"])
+def test_a_constant_factor_beside_two_matrices_is_no_wrong_scale(expression):
+    """Found by the run over drawn adapters: a constant vector of 1/2 looked like a scale that the file did not tell."""
+    adapter = rv.Adapter("drawn", expression, B=rv.Zero(), A=rv.KaimingUniform(fan_in="i"), C=rv.frozen(rv.Constant(0.5)))
+    (result,) = rv.check_adapter(declared_subject(adapter, "alpha/r", alpha=512.0), only=["check_save_reader"], on_fail="return")
+    assert result.status == "skipped" and "tensors.C beside two factors" in result.reason

@@ -22,7 +22,7 @@ def benchmark(monkeypatch):
     return module
 
 
-def _answer(number, drawn):
+def _answer(number, drawn, only=None):
     adapter, rule, alpha = drawn
     row = {"expression": adapter.expression, "init": adapter.init, "rule": rule.text, "alpha": alpha, "seed": number}
     return {**row, "passed": 1, "failed": 0, "inconclusive": 0, "skipped": 0, "alarms": {}}
@@ -32,7 +32,7 @@ def test_a_run_that_was_cut_off_goes_on(benchmark, monkeypatch, tmp_path):
     out = tmp_path / "found.json"
     judged = []
 
-    def judge(number, drawn):
+    def judge(number, drawn, only=None):
         if len(judged) == 3:
             raise KeyboardInterrupt
         judged.append(number)
@@ -47,7 +47,7 @@ def test_a_run_that_was_cut_off_goes_on(benchmark, monkeypatch, tmp_path):
         file.write('{"text": "half a li')  # as a kill leaves it
     assert benchmark.main(["--summarize", "--out", str(out)]) == 0
     assert json.loads(out.read_text())["different"] == 3
-    monkeypatch.setattr(benchmark, "judge", lambda number, drawn: judged.append(number) or _answer(number, drawn))
+    monkeypatch.setattr(benchmark, "judge", lambda number, drawn, only=None: judged.append(number) or _answer(number, drawn))
     assert benchmark.main(["--adapters", "6", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert judged == [0, 1, 2, 3, 4, 5] and found["adapters"] == found["different"] == 6
@@ -55,7 +55,9 @@ def test_a_run_that_was_cut_off_goes_on(benchmark, monkeypatch, tmp_path):
 
 
 def test_an_alarm_is_counted_and_told(benchmark, monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmark, "judge", lambda number, drawn: _answer(number, drawn) | {"failed": 1, "alarms": {"check_x": "why"}})
+    monkeypatch.setattr(
+        benchmark, "judge", lambda number, drawn, only=None: _answer(number, drawn) | {"failed": 1, "alarms": {"check_x": "why"}}
+    )
     assert benchmark.main(["--adapters", "2", "--out", str(tmp_path / "found.json")]) == 1
     assert json.loads((tmp_path / "found.json").read_text())["adapters_with_a_false_alarm"] == 2
 
@@ -66,7 +68,7 @@ def test_no_adapter_is_drawn_twice(benchmark):
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_work(benchmark, monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmark, "judge", lambda number, drawn: pytest.fail("work was started"))
+    monkeypatch.setattr(benchmark, "judge", lambda number, drawn, only=None: pytest.fail("work was started"))
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="cannot be written.*another --out"):
         benchmark.main(["--out", str(tmp_path / "file" / "found.json")])
