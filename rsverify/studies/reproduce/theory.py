@@ -8,6 +8,7 @@ from typing import Any
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import KaimingUniform, rescaled
 from rsverify.definitions.registry import as_adapter
+from rsverify.definitions.rules import as_rule
 from rsverify.studies.reproduce.runs import Family
 from rsverify.symbolic import derive, solve
 
@@ -54,3 +55,13 @@ def in_words(family: Family, *, low: int, high: int) -> str:
         f"{family.rule}{init}, {family.optimizer}: the gradient norm at init goes as r**({gradient}), the first step's update as"
         f" r**({update}): at one learning rate it {kind} from rank {low} to {high}."
     )
+
+
+def stable_rule(optimizer: str) -> Fraction | None:
+    """p of gamma = r**-p at which LoRA's update keeps its size at a learning rate free of the rank."""
+    return solve("lora", optimizer=optimizer).rule_exponent
+
+
+def gamma(rule: str, rank: int, alpha: float) -> float:
+    """The scaling factor of a rule at a rank."""
+    return as_rule(rule).gamma(rank, alpha)

@@ -71,7 +71,7 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     lora, rslora = FAMILIES
     return conclude(
         parts(plan, results, lora, rslora),
-        remark=f"Judged at one learning rate, {plan.lr:g}; the figure `control` gives each rule its own.",
+        remark=f"Judged at one learning rate, {plan.lr:g}; the figure of the control gives each rule its own.",
         tables=(loss_table(plan, results, {NAMES[f.rule]: f for f in FAMILIES}),),
     )
 

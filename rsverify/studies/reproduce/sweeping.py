@@ -1,0 +1,107 @@
+"""A learning-rate sweep with its grid refined about each rank's optimum, and the optimum read off it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rsverify.studies.reproduce.plan import Plan
+from rsverify.studies.reproduce.runs import Family, Results
+from rsverify.sweep import Cell
+
+FINE = math.sqrt(2)
+"""Step of the refined grid; the coarse one doubles."""
+
+
+def at(family: Family, lr: float) -> Family:
+    """The family at a learning rate, spelled with six digits: grids meet in the same number."""
+    return replace(family, lr=float(f"{lr:.6g}"))
+
+
+def coarse(plan: Plan) -> list[float]:
+    return [plan.lr * 2.0**k for k in plan.sweep]
+
+
+def cells(plan: Plan, results: Results, families: Sequence[Family], ranks: Sequence[int]) -> list[Cell]:
+    """The coarse grid for all narrow ranks; then, at each rank, what lies beside its best so far, as often as the plan refines.
+
+    Where the best stands at an end of the grid the grid grows there. All narrow ranks of a learning rate are one cell, which other
+    figures share.
+    """
+    found = [at(family, lr).cell(plan, plan.narrow, seed) for family in families for lr in coarse(plan) for seed in plan.all_seeds]
+    if any(cell.key not in results.of_cell for cell in found):
+        return found
+    for family in families:
+        wanted: dict[float, list[int]] = {}
+        for rank in ranks:
+            for lr in refined(plan, results, family, rank):
+                wanted.setdefault(lr, []).append(rank)
+        found += [at(family, lr).cell(plan, mine, seed) for lr, mine in wanted.items() for seed in plan.all_seeds]
+    return found
+
+
+def refined(plan: Plan, results: Results, family: Family, rank: int) -> list[float]:
+    """Learning rates beyond the coarse grid: each round is decided by those before it alone, so that asking again gives the same."""
+    known = [at(family, lr).lr or 0.0 for lr in coarse(plan)]
+    wanted: list[float] = []
+    for _ in range(plan.rounds):
+        means = {lr: mean_loss(results, at(family, lr), rank) for lr in known}
+        best = min(known, key=lambda lr: means[lr])
+        step = 2.0 if best in (min(known), max(known)) else FINE
+        # At an end the grid grows outwards; inside, both neighbours at half the distance.
+        beside = [best / step] if best == min(known) else [best * step] if best == max(known) else [best / step, best * step]
+        new = [lr for lr in (at(family, lr).lr or 0.0 for lr in beside) if not any(abs(math.log(lr / other)) < 0.01 for other in known)]
+        if not new:
+            break
+        wanted += new
+        known += new
+        if any(not results.runs(at(family, lr), rank) for lr in new):
+            break
+    return wanted
+
+
+def mean_loss(results: Results, family: Family, rank: int, seeds: Sequence[int] | None = None) -> float:
+    losses = results.losses(family, rank)
+    return float(np.mean([losses[seed] for seed in (seeds or losses)])) if losses else math.inf
+
+
+def best_rate(results: Results, family: Family, rank: int, seeds: Sequence[int]) -> float:
+    """The learning rate of lowest mean loss over some seeds."""
+    return min(results.rates(family, rank), key=lambda lr: mean_loss(results, at(family, lr), rank, seeds))
+
+
+def losses_at_best(plan: Plan, results: Results, family: Family, rank: int) -> dict[int, float]:
+    """Each seed's loss at the rate that served the other repeats' seeds best: no seed helps to choose the rate that it is judged at."""
+    found = {}
+    for group in plan.groups:
+        others = [seed for seed in plan.all_seeds if seed not in group] or list(group)
+        losses = results.losses(at(family, best_rate(results, family, rank, others)), rank)
+        found.update({seed: losses[seed] for seed in group})
+    return found
+
+
+def optimum(results: Results, family: Family, rank: int, seed: int) -> float:
+    """Log of a seed's best learning rate: the vertex of the parabola through the losses within a factor 2 of its lowest.
+
+    Where the parabola has no minimum in that window, the lowest point itself.
+    """
+    rates = results.rates(family, rank)
+    losses = np.array([results.losses(at(family, lr), rank)[seed] for lr in rates])
+    x = np.log(rates)
+    lowest = int(np.argmin(losses))
+    near = np.abs(x - x[lowest]) < math.log(2) * 1.01
+    if near.sum() < 3:
+        return float(x[lowest])
+    a, b, _ = np.polyfit(x[near] - x[lowest], losses[near], 2)
+    vertex = -b / (2 * a) if a > 0 else 0.0
+    return float(x[lowest] + np.clip(vertex, x[near].min() - x[lowest], x[near].max() - x[lowest]))
+
+
+def exponents(plan: Plan, results: Results, family: Family, ranks: Sequence[int]) -> Mapping[int, float]:
+    """The slope of log best learning rate over log rank, of each seed."""
+    x = np.log(np.array(ranks, dtype=float))
+    x = x - x.mean()
+    return {seed: float(x @ np.array([optimum(results, family, r, seed) for r in ranks]) / (x @ x)) for seed in plan.all_seeds}
