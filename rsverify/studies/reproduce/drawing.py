@@ -56,7 +56,13 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def against_rank(
-    axes: Any, ranks: Sequence[int], values: Mapping[int, Sequence[float]], *, label: str, index: int, exponent: float | None = None
+    axes: Any,
+    ranks: Sequence[float],
+    values: Mapping[int, Sequence[float | None]],
+    *,
+    label: str,
+    index: int,
+    exponent: float | None = None,
 ) -> None:
     """Each seed's values as points, their mean as a line; a dotted line of the foretold power from the first mean."""
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
