@@ -7,21 +7,22 @@ from typing import Any
 
 from rsverify.errors import RsverifyError
 
-_VERBS = (
-    "verify",
-    "derive",
-    "estimate",
-    "train",
-    "solve",
-    "transfer",
-    "budget",
-    "reproduce",
-    "check",
-    "parity",
-    "prove",
-    "report",
-    "atlas",
-)
+VERBS = {
+    "verify": "Say whether theory, simulation and a real transformer agree on how an adapter behaves as its rank grows.",
+    "derive": "Derive what must happen: the magnitude as a formula, and its power of the rank.",
+    "estimate": "Simulate what does happen: magnitudes with intervals at each rank, and their power of the rank.",
+    "train": "Train every rank, rule, learning rate and draw in one pass; started again, it goes on where it was.",
+    "solve": "Find the scaling rule that keeps a quantity stable as the rank grows, and the learning rate that other rules need.",
+    "transfer": "Give alpha and learning rate at another rank, with the reason.",
+    "budget": "Say the highest LoRA rank whose training step fits into a memory, with the bill, from a model's config alone.",
+    "atlas": "Say for each adapter, init and optimizer which rule gamma(r) is stable, whether the shipped one is, and whether 1/sqrt(r) is.",
+    "reproduce": "Train the source article's experiments on a small transformer and say of each claim whether it holds here.",
+    "check": "Say whether an adapter implementation is sound: structure, merging, scaling, persistence, stability.",
+    "parity": "Say whether a serving stack applies the scale that a LoRA adapter was trained with, and name the wrong rule if not.",
+    "prove": "Run the proofs: every step by its checker, with status and scope; a lemma is run with all that it uses.",
+    "report": "Show a finished run again and rewrite its report.html from its results.json.",
+}
+"""Every verb with the first line of its help, written here so that the list of verbs loads none of them."""
 
 
 def main(tokens: list[str] | None = None) -> None:
