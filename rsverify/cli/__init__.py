@@ -15,7 +15,7 @@ VERBS = {
     "solve": "Find the scaling rule that keeps a quantity stable as the rank grows, and the learning rate that other rules need.",
     "transfer": "Give alpha and learning rate at another rank, with the reason.",
     "budget": "Say the highest LoRA rank whose training step fits into a memory, with the bill, from a model's config alone.",
-    "atlas": "Say for each adapter, init and optimizer which rule gamma(r) is stable, whether the shipped one is, and whether 1/sqrt(r) is.",
+    "atlas": "Say for each adapter, init and optimizer which rule gamma(r) is stable, and whether the shipped one and 1/sqrt(r) are.",
     "reproduce": "Train the source article's experiments on a small transformer and say of each claim whether it holds here.",
     "check": "Say whether an adapter implementation is sound: structure, merging, scaling, persistence, stability.",
     "parity": "Say whether a serving stack applies the scale that a LoRA adapter was trained with, and name the wrong rule if not.",

@@ -29,7 +29,7 @@ def atlas(
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
-    """Say for each adapter, init and optimizer which rule gamma(r) is stable, whether the shipped one is, and whether 1/sqrt(r) is.
+    """Say for each adapter, init and optimizer which rule gamma(r) is stable, and whether the shipped one and 1/sqrt(r) are.
 
     ADAPTERS are names of the atlas; without one it takes all. Exit code 0 = every number of two witnesses is
     confirmed and every silence has its reason, 1 = witnesses contradict each other, 2 = bad input, 3 = something is left open.
