@@ -140,7 +140,8 @@ def markdown(data: Data, *, title: str = "The atlas of adapters", level: int = 1
     p = data["provenance"]
     lines += [
         "",
-        f"rsverify {p['version']}, seed {p['seed']}, alpha {p['settings']['alpha']:g}, learning rate {p['settings']['learning_rate']:g}.",
+        f"rsverify {p['version']}, seed {p['seed']}, alpha {p['settings']['alpha']:g}, learning rate "
+        f"{p['settings']['learning_rate']:g}; written by `rsverify atlas --markdown FILE`.",
         "",
     ]
     return "\n".join(lines)
