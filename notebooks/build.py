@@ -24,7 +24,7 @@ def run(source: Path) -> NotebookNode:
     )
     for at, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{at}"
-    NotebookClient(notebook, timeout=120, kernel_name="python3", record_timing=False).execute()
+    NotebookClient(notebook, timeout=120, kernel_name="python3", record_timing=False, coalesce_streams=True).execute()
     return notebook
 
 
