@@ -7,29 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import rsverify
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("site")
-    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(out / "trees"), str(ROOT / "docs"), str(out / "html")]
+def test_the_site(tmp_path: Path) -> None:
+    """One test, so that parallel workers do not each build the site."""
+    site = tmp_path / "html"
+    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(tmp_path / "trees"), str(ROOT / "docs"), str(site)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return out / "html"
+    every_public_name_has_an_entry(site)
+    every_page_is_reached(site)
+    nothing_is_fetched(site)
 
 
-def test_every_public_name_has_an_entry(site: Path) -> None:
+def every_public_name_has_an_entry(site: Path) -> None:
     page = (site / "reference" / "names.html").read_text(encoding="utf-8")
     for name in rsverify.__all__:
         assert f'.{name}"' in page, name
 
 
-def test_every_page_is_reached(site: Path) -> None:
+def every_page_is_reached(site: Path) -> None:
     index = (site / "index.html").read_text(encoding="utf-8")
     made_by_sphinx = {"index.html", "genindex.html", "search.html", "py-modindex.html"}
     for page in site.rglob("*.html"):
@@ -38,7 +38,7 @@ def test_every_page_is_reached(site: Path) -> None:
             assert f'href="{name}"' in index, name
 
 
-def test_nothing_is_fetched(site: Path) -> None:
+def nothing_is_fetched(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert 'src="http' not in text and 'rel="stylesheet" href="http' not in text, page.name
