@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _evidence import rooms
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import setting
@@ -200,7 +201,8 @@ def main() -> int:
         print(f"{'kept' if kept else 'NOT KEPT':9} {what:80} {value:>12.4g}   asked {limit}")
     settings = {"samples": SAMPLES, "d_in": D_IN, "d_out": D_OUT, "alpha": ALPHA, "rule": RULE, "repeats": REPEATS}
     record = {
-        "provenance": to_json(provenance(seed=SEED, settings=settings)), "processors": os.cpu_count(), "figures": figures,
+        "provenance": to_json(provenance(seed=SEED, hashes=rooms("montecarlo"), settings=settings)),
+        "processors": os.cpu_count(), "figures": figures,
         "promises": [{"what": what, "measured": value, "asked": limit, "kept": bool(kept)} for what, value, limit, kept in rows],
     }  # fmt: skip
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

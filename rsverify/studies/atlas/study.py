@@ -15,6 +15,7 @@ from rsverify.definitions.rules import ALPHA, ScalingRule
 from rsverify.errors import InputError, RuleError
 from rsverify.records import Agreement, Claim, Estimate, Outcome, Prediction, Row, StableScaling, from_json
 from rsverify.report.provenance import provenance
+from rsverify.report.rooms import room_hashes
 from rsverify.report.words import meaning
 from rsverify.studies.atlas import cells
 from rsverify.studies.atlas.answers import answer_of, sentence_of
@@ -34,6 +35,11 @@ REFERENCE_RANK = 16
 WHOLE = 4
 """Powers that were only simulated are read as multiples of one over this."""
 HOME = cells.__name__
+ROOMS = (
+    "rsverify/symbolic", "rsverify/montecarlo", "rsverify/definitions", "rsverify/statistics", "rsverify/expressions.py",
+    "rsverify/powerlaw.py", "rsverify/verdict.py", "rsverify/studies/atlas",
+)  # fmt: skip
+"""The source that decides the numbers of the atlas."""
 QUICK_SILENCE = "not asked: --quick simulates a few variants only"
 FAR_SILENCE = "not simulated: widths far above every rank, with draws enough for the margin, do not fit into the atlas's ten minutes"
 
@@ -282,7 +288,7 @@ def _judged(plan: Plan, said: _Answers) -> Atlas:
     verdict = outcome(entries)
     found = tuple(dict.fromkeys(text for case, rules in compared for text in flags(
         case.variant.name, rules, alpha=plan.alpha, reference=plan.match_at or plan.reference)))  # fmt: skip
-    made = provenance(seed=plan.seed, device="cpu", settings={**plan.settings, "statements": plan.statements})
+    made = provenance(seed=plan.seed, device="cpu", hashes=room_hashes(ROOMS), settings={**plan.settings, "statements": plan.statements})
     return Atlas(
         verdict, True, sentence_of(entries, verdict), tuple(entries), tuple(answers), found, plan.match_at or plan.reference,
         plan.match_at is not None, plan.margin, plan.error_budget, plan.statements, made,

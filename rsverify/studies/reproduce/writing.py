@@ -11,10 +11,18 @@ from typing import Any
 from rsverify.records import SCHEMA, Provenance, to_json
 from rsverify.report.provenance import provenance
 from rsverify.report.reproduction import reproduction_page
+from rsverify.report.rooms import room_hashes
 from rsverify.studies.reproduce.plan import LEVEL, MARGIN, Plan
 from rsverify.studies.reproduce.study import Report, Section
 from rsverify.training.base import base_manifest
 from rsverify.training.data import fine_tuning_text
+
+ROOMS = (
+    "rsverify/training", "rsverify/symbolic", "rsverify/definitions", "rsverify/statistics", "rsverify/expressions.py",
+    "rsverify/powerlaw.py", "rsverify/studies/reproduce/figures",
+    *(f"rsverify/studies/reproduce/{part}.py" for part in ("cells", "judging", "plan", "runs", "sweeping", "theory")),
+)  # fmt: skip
+"""The source that decides the numbers of a run; not what carries its cells, draws it or writes it."""
 
 
 def notes(report: Report, *, kind: str) -> list[str]:
@@ -36,7 +44,7 @@ def notes(report: Report, *, kind: str) -> list[str]:
 
 def made(plan: Plan) -> Provenance:
     """How a run came about."""
-    hashes = {"checkpoint": base_manifest()["sha256"], "text": fine_tuning_text().sha256}
+    hashes = {"checkpoint": base_manifest()["sha256"], "text": fine_tuning_text().sha256, **room_hashes(ROOMS)}
     return provenance(seed=plan.seed, hashes=hashes, settings=plan.to_dict())
 
 

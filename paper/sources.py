@@ -1,0 +1,81 @@
+"""The evidence behind the paper: which file, made by which command, from which rooms, and whether those rooms are still the same.
+
+A file is fresh where every room it depends on has the hash that the file's provenance recorded. Where a room has changed since, somebody
+may have read the change and seen that it cannot touch the numbers: `paper/evidence/carried.json` then names file, room, both hashes and
+why, and the paper prints it. For any further change that entry counts no more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsverify.report.rooms import recorded, room_hash
+from rsverify.studies.reproduce.writing import ROOMS as REPRODUCE
+
+ROOT = Path(__file__).resolve().parents[1]
+CARRIED = ROOT / "paper" / "evidence" / "carried.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of evidence: what made it and the rooms that decide its numbers."""
+
+    path: str
+    command: str
+    rooms: tuple[str, ...]
+
+
+SOURCES: dict[str, Source] = {
+    "reproduce": Source("paper/evidence/reproduce.json", "rsverify reproduce --json paper/evidence/reproduce.json", REPRODUCE),
+}
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A room that is no longer the one a file was made from; recorded is None where the file never said."""
+
+    source: str
+    room: str
+    recorded: str | None
+    now: str
+
+    def __str__(self) -> str:
+        was = f"was {self.recorded}, is {self.now}" if self.recorded else f"the file records no hash of it; it is {self.now}"
+        return f"{self.source}: {self.room} {was}"
+
+
+def load(source: Source, *, root: Path = ROOT) -> dict[str, Any]:
+    """The evidence as data."""
+    return json.loads((root / source.path).read_text(encoding="utf-8"))
+
+
+def carried(*, root: Path = ROOT) -> list[dict[str, str]]:
+    """Changes of rooms that were read and found not to touch the numbers."""
+    path = root / CARRIED.relative_to(ROOT)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def changed(name: str, source: Source, *, root: Path = ROOT) -> Iterator[Stale]:
+    """The rooms of a file of evidence that are not those it was made from, whether or not somebody vouches for the change."""
+    hashes: Mapping[str, str] = recorded(load(source, root=root)["provenance"]["hashes"])
+    for room in source.rooms:
+        if hashes.get(room) != (now := room_hash(room, root=root)):
+            yield Stale(name, room, hashes.get(room), now)
+
+
+def vouched(found: Stale, entries: list[dict[str, str]]) -> str | None:
+    """Why a change of a room does not matter, where somebody said so of exactly this change."""
+    for entry in entries:
+        if (entry["source"], entry["room"], entry["recorded"], entry["now"]) == (found.source, found.room, found.recorded, found.now):
+            return entry["because"]
+    return None
+
+
+def stale(sources: Mapping[str, Source] = SOURCES, *, root: Path = ROOT) -> list[Stale]:
+    """Every change of a room that nobody vouches for: empty where the evidence speaks of the code that is there."""
+    entries = carried(root=root)
+    return [found for name, source in sources.items() for found in changed(name, source, root=root) if vouched(found, entries) is None]
