@@ -12,6 +12,7 @@ from pathlib import Path
 from rsverify.conformance import check_adapter
 from rsverify.conformance.registry import checks
 from rsverify.testing.mutants import Mutant, mutants
+from rsverify.testing.mutants.cures import cures
 from rsverify.testing.mutants.reference import SOUND
 
 HEAD = """# Mutants and the checks that catch them
@@ -20,7 +21,13 @@ Written by `python -m rsverify.testing.matrix`; do not edit. Each mutant is a so
 that kind. "Changes" is the relative change of the pretrained base's logits when one of its projections carries the mutant instead of its
 sound partner, in the use that shows it; "raises" where only the mutant raises or gives NaN. Sources are threads about a bug of the kind;
 the adapters here are ours.
+
+"Cured by" is the line of the sound implementation (`rsverify/testing/mutants/reference.py`) that the mutant lacks. A test runs the sound
+partner and finds that line inside the piece which the mutant replaces, in the use that shows the mutant. Mutants that one line cures are
+one: where several lines would do, the one that the most mutants share is named.
 """
+
+COUNT = "{mutants} mutants of {causes} distinct causes, cured by {cures} distinct lines.\n"
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,8 @@ def document() -> str:
 
 def render(found: Mapping[str, Line]) -> str:
     """The document, from what was found of every mutant; the sound partners are run here."""
-    parts = [HEAD]
-    head = "| mutant | what is wrong | hidden by | source | changes | caught by |\n|---|---|---|---|---|---|\n"
+    parts = [HEAD, "\n", counted()]
+    head = "| mutant | what is wrong | cured by | hidden by | source | changes | caught by |\n|---|---|---|---|---|---|---|\n"
     for family in dict.fromkeys(mutant.family for mutant in mutants().values()):
         parts.append(f"\n## {family.capitalize()}\n\n{head}")
         parts += [_row(mutant, found[name]) for name, mutant in mutants().items() if mutant.family == family]
@@ -62,14 +69,22 @@ def render(found: Mapping[str, Line]) -> str:
     return "".join(parts)
 
 
+def counted() -> str:
+    """How many mutants, distinct causes and distinct cures there are."""
+    cure = cures()
+    return COUNT.format(
+        mutants=len(mutants()), causes=len({mutant.cause for mutant in mutants().values()}), cures=len({cure[name] for name in mutants()})
+    )
+
+
 def read(text: str) -> dict[str, Line]:
     """The lines of the mutants in a document, by name."""
     found = {}
     for line in text.partition("\n## Checks\n")[0].splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) == 6 and cells[0].startswith("`"):
-            changes = math.inf if cells[4] == "raises" else float(cells[4])
-            caught = tuple(part.strip(" `") for part in cells[5].split(",") if part.strip())
+        if len(cells) == 7 and cells[0].startswith("`"):
+            changes = math.inf if cells[5] == "raises" else float(cells[5])
+            caught = tuple(part.strip(" `") for part in cells[6].split(",") if part.strip())
             found[cells[0].strip("`")] = Line(cells[0].strip("`"), changes, caught)
     return found
 
@@ -77,7 +92,10 @@ def read(text: str) -> dict[str, Line]:
 def _row(mutant: Mutant, line: Line) -> str:
     changes = "raises" if math.isinf(line.changes) else f"{line.changes:.2g}"
     names = ", ".join(f"`{name}`" for name in line.caught_by)
-    return f"| `{mutant.name}` | {_cell(mutant.cause)} | {_cell(mutant.hidden_by)} | {_cell(mutant.source)} | {changes} | {names} |\n"
+    cure = cures()[mutant.name]
+    cured = f"{cure.place}: `{_cell(cure.line)}`"
+    cells = (f"`{mutant.name}`", _cell(mutant.cause), cured, _cell(mutant.hidden_by), _cell(mutant.source), changes, names)
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _cell(text: str) -> str:
@@ -95,4 +113,4 @@ if __name__ == "__main__":
     lines = read(target.read_text(encoding="utf-8"))
     missed = [name for name, line in lines.items() if not line.caught_by]
     idle = sorted(set(checks()) - {check for line in lines.values() for check in line.caught_by})
-    print(f"{len(lines)} mutants, {len(checks())} checks; not caught: {missed or 'none'}; checks that catch nothing: {idle or 'none'}")
+    print(f"{counted().strip()} {len(checks())} checks; not caught: {missed or 'none'}; checks that catch nothing: {idle or 'none'}")

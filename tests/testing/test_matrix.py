@@ -9,7 +9,7 @@ import pytest
 
 from rsverify.conformance import check_adapter
 from rsverify.conformance.registry import checks
-from rsverify.testing.matrix import Line, read
+from rsverify.testing.matrix import Line, counted, read
 from rsverify.testing.mutants import mutants
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "mutants.md"
@@ -24,6 +24,10 @@ def test_every_mutant_and_every_check_is_there() -> None:
     assert rows == set(checks()), CURE
     for name, mutant in mutants().items():
         assert mutant.source in TEXT and mutant.cause.replace("|", "\\|") in TEXT, f"{name}: {CURE}"
+
+
+def test_the_count_of_mutants_causes_and_cures_is_todays() -> None:
+    assert counted() in TEXT, CURE
 
 
 def test_every_mutant_is_caught_and_every_check_catches() -> None:

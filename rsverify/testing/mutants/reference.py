@@ -133,7 +133,8 @@ def computed(m: Adapted, x: Tensor) -> Tensor:
     if m.kept is not None:
         return m.base(x)
     branch = F.dropout(x, m.kit.dropout, training=m.training)
-    return m.base(x) + F.linear(branch, m.kit.delta(m, m.slot, m.base.weight), m.kit.offset(m, m.slot))
+    delta, offset = m.kit.delta(m, m.slot, m.base.weight), m.kit.offset(m, m.slot)
+    return m.base(x) + F.linear(branch, delta, offset)
 
 
 def wide(m: Adapted) -> tuple[Tensor, Tensor | None]:
@@ -247,7 +248,9 @@ def kaiming(rows: int, columns: int, like: Tensor) -> Tensor:
 
 
 def lora_start(W: Tensor, rank: int, alpha: float, kit: Kit) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    return {"B": W.new_zeros(W.shape[0], rank), "A": kaiming(rank, W.shape[1], W)}, {}
+    B = W.new_zeros(W.shape[0], rank)
+    A = kaiming(rank, W.shape[1], W)
+    return {"B": B, "A": A}, {}
 
 
 def lora_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ class Mutant:
     """A wrong adapter.
 
     Args: `cause` is what its author did wrong, in one sentence; `hidden_by` the setting in which nobody notices; `source` the
-        address of a thread about a bug of the kind, or where else it was seen; `when` the use that shows it.
+        address of a thread about a bug of the kind, or where else it was seen; `when` the use that shows it; `pieces` the pieces
+        of the sound partner's kit `of` that it replaces.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Mutant:
     wrong: Subject
     sound: Subject
     when: Scenario
+    of: Kit
+    pieces: tuple[str, ...]
 
     def changed(self) -> float:
         """Relative change of the pretrained base's logits against the sound partner, in the use that shows it; inf where it raises."""
@@ -50,7 +53,7 @@ def mutant(
         wrong, sound = replace(wrong, init=init), replace(sound, init=init)
     if name in _found:
         raise ValueError(f"two mutants are called {name!r}")
-    _found[name] = Mutant(name, family, cause, source, hidden_by, wrong, sound, when)
+    _found[name] = Mutant(name, family, cause, source, hidden_by, wrong, sound, when, of, tuple(pieces))
 
 
 def _caller() -> str:
