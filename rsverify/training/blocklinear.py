@@ -163,7 +163,9 @@ def _merged_square(run: Pass, part: Part, x: Tensor, X: Tensor, D: Tensor, A: Te
         return _gram_square(torch.bmm(X, A.mT), B)
     key = (x.data_ptr(), x._version, x.shape, part.lo)  # linears that read one input (q, k, v) share its Gram matrix
     if key not in run.grams:
-        run.grams[key] = (x, torch.bmm(X.mT, X))  # holding x keeps its address from being given to another
+        # Holding x's storage keeps its address from being given to another; detached, as a pass that held the graph which holds
+        # the pass would never be freed.
+        run.grams[key] = (x.detach(), torch.bmm(X.mT, X))
     return (torch.bmm(D, run.grams[key][1]) * D).sum((1, 2))
 
 

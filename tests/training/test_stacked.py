@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 from rsverify.definitions import Constant, Gaussian, as_adapter, frozen
 from rsverify.definitions.laws import KaimingUniform
 from rsverify.errors import InputError
-from rsverify.training import blocklinear, stepping
+from rsverify.training import blocklinear, stack, stepping
 from rsverify.training.configuration import Configuration, grid
 from rsverify.training.data import transformer_task
 from rsverify.training.layout import Group
@@ -261,6 +263,22 @@ def test_configurations_refused(change, said):
 def test_a_short_text_is_refused():
     with pytest.raises(InputError, match="shorter than one batch"):
         transformer_task(small_task().model, Corpus("short", b"abc", b""), tokens=64)
+
+
+def test_a_finished_pass_is_freed(monkeypatch):
+    """Passes hold the activations of a step: one that outlives its step (rank 40 is on the merged route) fills the memory step by step."""
+    born = []
+
+    class Seen(blocklinear.Pass):
+        def __init__(self, *settings):
+            super().__init__(*settings)
+            born.append(weakref.ref(self))
+
+    monkeypatch.setattr(stack, "Pass", Seen)
+    train_stacked(small_task(), [c for c in MIXED if c.rank == 40], steps=3, workers=1)
+    gc.collect()
+    assert len(born) >= 3
+    assert not [alive for alive in born if alive() is not None]
 
 
 def test_grid_holds_every_combination():
