@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from rsverify.errors import BudgetError, InputError
 from rsverify.interop.skeleton import skeleton
 from rsverify.interop.transformers import match_targets
 from rsverify.studies.budget import _bill, budget, parse_memory
+from rsverify.studies.climb import climb
+from rsverify.studies.transfer import transfer
 from rsverify.training.memory import MOMENTS, Bill, Ledger, optimizer_bytes
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed; it comes with the extra realmodel")
@@ -180,3 +183,62 @@ def test_the_command_writes_its_bill(folder, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["budget", str(tmp_path / "none"), "--memory", "64MiB"])
     assert ended.value.code == 2
+
+
+@pytest.fixture(scope="module")
+def fitting(folder):
+    return budget(str(folder), "64MiB", tokens=128, reserve="1MiB")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_the_way_is_what_transfer_says_of_every_rank(fitting, optimizer):
+    rules = ("alpha/r", "alpha/sqrt(r)")
+    stops = climb(replace(fitting, optimizer=optimizer), rank=8, alpha=16, lr=2e-4, rules=rules)
+    assert [stop.rank for stop in stops] == [8, 32, 128, fitting.rank]
+    assert fitting.width == 128 < fitting.rank  # the smallest: of keys and values
+    assert [stop.beyond for stop in stops] == [False, False, False, True]
+    for stop in stops:
+        said = tuple(
+            transfer(rank=8, alpha=16, lr=2e-4, to_rank=stop.rank, rule="alpha/r", to_rule=rule, optimizer=optimizer) for rule in rules
+        )
+        assert stop.transfers == said
+
+
+def test_ranks_above_the_smallest_width_are_marked(fitting):
+    stops = climb(replace(fitting, rank=1000), rank=8, alpha=16, lr=2e-4, rules=("alpha/r",))
+    assert [(stop.rank, stop.beyond) for stop in stops] == [(8, False), (32, False), (fitting.width, False), (1000, True)]
+
+
+def test_a_rank_in_use_that_does_not_fit_is_refused(fitting):
+    with pytest.raises(InputError, match=f"rank={fitting.rank + 1} is in use, but {fitting.rank} is the highest"):
+        climb(fitting, rank=fitting.rank + 1, alpha=16, lr=2e-4, rules=("alpha/r",))
+
+
+def test_the_command_shows_the_way(folder, tmp_path, capsys):
+    def told(*more):
+        with pytest.raises(SystemExit) as ended:
+            main(
+                [
+                    "budget",
+                    str(folder),
+                    "--memory",
+                    "64MiB",
+                    "--tokens",
+                    "128",
+                    "--reserve",
+                    "1MiB",
+                    "--json",
+                    str(tmp_path / "w.json"),
+                    *more,
+                ]
+            )
+        return ended.value.code, capsys.readouterr(), json.loads((tmp_path / "w.json").read_text()) if not ended.value.code else None
+
+    code, out, data = told("--optimizer", "sgd")
+    assert code == 0 and "On the way from rank 8" in out.out
+    at_128 = next(stop for stop in data["way"] if stop["rank"] == 128)["transfers"]
+    assert [way["to_lr"] / 2e-4 for way in at_128] == pytest.approx([16, 1])  # alpha/r wants lr * r, alpha/sqrt(r) keeps it
+    code, out, _ = told("--rank", "4000")
+    assert code == 2 and "give a smaller --rank" in out.err
+    code, out, _ = told("--lr", "-1")
+    assert code == 2
