@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,7 @@ def tasks(case: Case) -> tuple[Any, Task, Task]:
     theirs = causal_task(model, list(text), targets=LINEARS, tokens=case.tokens)
     ours = transformer_task(compact(case, model), Corpus("sympy", text, b""), tokens=case.tokens)
     same = lambda step, data: {"tokens": theirs.batch(step, data)["input_ids"]}  # noqa: E731 - the very batches of the other side
-    return model, theirs, Task(ours.name, ours.model, ours.targets, same, ours.losses, ours.examples)
+    return model, theirs, replace(ours, batch=same)
 
 
 def bench(name: str, *, repeats: int, seeds_timed: int, memory: bool) -> bool:

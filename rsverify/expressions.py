@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rsverify.errors import InputError
@@ -53,7 +53,7 @@ class Expression:
 
     @cached_property
     def tree(self) -> ast.expr:
-        return _parse(self.text)
+        return _remembered(self.text) if isinstance(self.text, str) else _parse(self.text)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -172,6 +172,12 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any], kit: _Kit) -> Any:
         return left / right if isinstance(node.op, ast.Div) else power(left, right)
     assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     return functions[node.func.id](*(_evaluate(argument, values, kit) for argument in node.args))
+
+
+@lru_cache(maxsize=1024)
+def _remembered(text: str) -> ast.expr:
+    """Laws make their formula anew at every draw; nobody changes a tree."""
+    return _parse(text)
 
 
 def _parse(text: str) -> ast.expr:

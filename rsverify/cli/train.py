@@ -31,7 +31,7 @@ def train(
     text: Annotated[Path | None, Parameter(help="Text to train on [sympy's source].")] = None,
     device: Annotated[str, Parameter(help="cpu, cuda or cuda:<index>.")] = "cpu",
     dtype: Annotated[str, Parameter(help="float64, float32 or bfloat16; factors over bfloat16 are float32.")] = "float32",
-    memory: Annotated[str, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB.")] = "256MiB",
+    memory: Annotated[str, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB.")] = "64MiB",
     workers: Annotated[int | None, Parameter(help="Processes on a CPU [as many as torch has threads].")] = None,
     out: Annotated[Path, Parameter(help="Folder of run.json, curves.csv, curves.png and the checkpoint.")] = Path("rsverify-train"),
     alpha: Alpha = 20.0,

@@ -34,7 +34,8 @@ class Part:
 class Pass:
     """One forward and backward of some neighbouring configurations: which rows are whose, and what is read on the way.
 
-    `entries` counts the numbers that adapters add for each copy; `reader` is handed (name, X, V) of every linear on the way back.
+    `entries` counts the numbers that adapters add for each copy; `reader` is handed (name, X, V) of every linear on the way back;
+    `norms` and `plans` belong to the pass written out by hand.
 
     Shapes: output_square (copies,), the squared norm of what the adapters add, summed over layers.
     """
@@ -48,6 +49,8 @@ class Pass:
     reader: Callable[[str, Tensor, Tensor], None] | None = None
     written: set[tuple[int, str]] = field(default_factory=set)
     grams: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    norms: list[Tensor] = field(default_factory=list)
+    plans: dict[str, list[tuple[Part, str]]] = field(default_factory=dict)
 
 
 class _BlockLinear(torch.autograd.Function):
@@ -61,7 +64,7 @@ class _BlockLinear(torch.autograd.Function):
         n = X.shape[1]
         Y = torch.empty((run.copies, n, d_out), dtype=x.dtype, device=x.device)
         plan = _plan(run, name, n=n, weight=weight)
-        for lo, hi in _base_rows(run.copies, plan):
+        for lo, hi in base_rows(run.copies, plan):
             rows, out = X[lo:hi].view(-1, d_in), Y[lo:hi].view(-1, d_out)
             torch.mm(rows, weight.t(), out=out) if bias is None else torch.addmm(bias, rows, weight.t(), out=out)
         kept: list[Tensor] = []
@@ -102,7 +105,7 @@ class _BlockLinear(torch.autograd.Function):
             run.reader(name, X, V)
         back = torch.empty_like(X) if ctx.needs_input_grad[0] else None
         if back is not None:
-            for lo, hi in _base_rows(run.copies, ctx.plan):
+            for lo, hi in base_rows(run.copies, ctx.plan):
                 torch.mm(V[lo:hi].view(-1, d_out), weight, out=back[lo:hi].view(-1, d_in))
         for (part, way), saved in zip(ctx.plan, kept, strict=True):
             group, at = part.group, part.group.views(name, part.rows)
@@ -138,7 +141,7 @@ def _plan(run: Pass, name: str, *, n: int, weight: Tensor) -> list[tuple[Part, s
     return found
 
 
-def _base_rows(copies: int, plan: list[tuple[Part, str]]) -> Iterator[tuple[int, int]]:
+def base_rows(copies: int, plan: list[tuple[Part, str]]) -> Iterator[tuple[int, int]]:
     """Ranges of copies that need the product with the frozen weight: all but the merged ones."""
     lo = 0
     for part, way in sorted(plan, key=lambda pair: pair[0].lo):

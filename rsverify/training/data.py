@@ -13,7 +13,7 @@ from rsverify.statistics.streams import stream
 from rsverify.training.attach import find_targets
 from rsverify.training.base import base_manifest, load_base
 from rsverify.training.problem import Problem
-from rsverify.training.task import Batch, Task, next_token_losses
+from rsverify.training.task import Batch, Task, compact_losses
 from rsverify.training.text import Corpus, source
 from rsverify.training.transformer import LINEARS, Transformer, next_token_loss
 
@@ -97,7 +97,7 @@ def transformer_task(
         model=model,
         targets=find_targets(model, targets),
         batch=batch,
-        losses=lambda net, batch, copies: next_token_losses(net(batch["tokens"]), batch["tokens"], copies),
+        losses=compact_losses,
         examples=sequences,
         hashes={"text": text.sha256, **(hashes or {})},
     )

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from rsverify.errors import InputError
 from rsverify.training.blocklinear import Switch
+from rsverify.training.compact import bytes_each
 from rsverify.training.task import Batch, Task, fold
+from rsverify.training.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,17 @@ class Folding:
     def copies(self, memory: int) -> int:
         """How many configurations go through the model at once, their saved activations within the memory."""
         return max(1, memory // self.bytes_each) if self.together else 1
+
+
+def prepare_by_hand(task: Task, *, data: int = 0) -> Folding:
+    """As `prepare`, for the compact transformer, whose passes are known to keep copies apart."""
+    tokens = task.batch(0, data)["tokens"]
+    with torch.no_grad():
+        _finite(task.losses(task.model, {"tokens": tokens}, 1))
+    assert isinstance(task.model, Transformer)
+    size = task.model.embedding.weight.element_size()
+    each = bytes_each(task.model, rows=tokens.numel(), length=tokens.shape[-1], itemsize=size)
+    return Folding(True, each, tokens.numel())
 
 
 def prepare(task: Task, switch: Switch, *, data: int = 0) -> Folding:
@@ -46,10 +59,7 @@ def prepare(task: Task, switch: Switch, *, data: int = 0) -> Folding:
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         alone = _losses(task, batch, 1)
     switch.scale, rows = None, switch.rows
-    if not bool(alone.isfinite().all()):
-        raise InputError(
-            f"the loss of the bare model is {float(alone[0].detach())}: nothing can be trained from there; look at the data and dtype"
-        )
+    _finite(alone)
     silent = [name for name in task.targets if name not in switch.called]
     if silent:
         raise InputError(
@@ -82,6 +92,13 @@ def _keeps_copies_apart(task: Task, switch: Switch, batch: Batch, alone: Tensor)
     expected = torch.cat([alone, other])
     close = torch.finfo(expected.dtype).eps ** 0.5
     return bool(((both - expected).abs() <= close * expected.abs()).all())
+
+
+def _finite(losses: Tensor) -> None:
+    if not bool(losses.isfinite().all()):
+        raise InputError(
+            f"the loss of the bare model is {float(losses[0].detach())}: nothing can be trained from there; look at the data and dtype"
+        )
 
 
 def _losses(task: Task, batch: Batch, copies: int) -> Tensor:

@@ -53,6 +53,13 @@ class Views:
     gamma: Tensor
 
 
+@dataclass(frozen=True)
+class ScaledViews(Views):
+    """Shapes: scaled_B as B, times gamma."""
+
+    scaled_B: Tensor
+
+
 @dataclass
 class Group:
     """Configurations of one rank, one set of targets and one kind of adapter: `lo` is the place of the first in the stack.
@@ -78,6 +85,8 @@ class Group:
     acting: Tensor
     runs: list[tuple[slice, Optimizer]] = field(default_factory=list)
     _views: dict[tuple[str, int, int], Views] = field(default_factory=dict)
+    _scaled: Tensor | None = None
+    _scaled_views: dict[tuple[str, int, int], ScaledViews] = field(default_factory=dict)
 
     def views(self, layer: str, rows: slice) -> Views:
         """The two factors of a linear and their gradients for some rows: made once, as the buffers never move."""
@@ -87,6 +96,23 @@ class Group:
             A, B, grad_A, grad_B = (place.of(buffer)[rows] for buffer in (self.acting, self.g) for place in (down, up))
             self._views[key] = Views(A, B, grad_A, grad_B, self.gamma[rows].to(self.acting.dtype))
         return self._views[key]
+
+    def scale(self, rows: slice) -> None:
+        """Bring gamma times the up-factors of some rows up to date: once a step, where it stands before two products of every linear."""
+        ups = self.acting[:, self.factor_columns(self.up)]
+        if self._scaled is None:
+            self._scaled = torch.empty_like(ups, memory_format=torch.contiguous_format)
+        torch.mul(ups[rows], self.gamma[rows, 0], out=self._scaled[rows])
+
+    def scaled_views(self, layer: str, rows: slice) -> ScaledViews:
+        """As `views`, with gamma times the up-factor, as `scale` last left it."""
+        key = (layer, rows.start, rows.stop)
+        if key not in self._scaled_views:
+            assert self._scaled is not None
+            at, up, first = self.views(layer, rows), self.places[layer, self.up], self.factor_columns(self.up).start
+            scaled = self._scaled[rows, up.start - first : up.stop - first].unflatten(1, up.shape)
+            self._scaled_views[key] = ScaledViews(at.A, at.B, at.grad_A, at.grad_B, at.gamma, scaled)
+        return self._scaled_views[key]
 
     @property
     def rank(self) -> int:
@@ -111,13 +137,20 @@ class Group:
 
     def draw(self) -> None:
         """Put every factor at init, each configuration from its own streams."""
-        for row, c in enumerate(self.configurations):
-            for layer in self.layers:
-                d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
-                drawn = draw_factors(c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, seed=c.seed, draw=c.draw, layer=layer, gamma=c.gamma)
-                for name, value in drawn.items():
+        for layer in self.layers:
+            d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
+            kept: dict[object, dict[str, Tensor]] = {}  # rules and learning rates share a draw
+            for row, c in enumerate(self.configurations):
+                absorbed = c.gamma if any(law.absorbs_gamma for law in c.adapter.laws.values()) else None
+                key = (tuple(c.adapter.laws.items()), c.seed, c.draw, absorbed)
+                if key not in kept:
+                    drawn = draw_factors(
+                        c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, seed=c.seed, draw=c.draw, layer=layer, gamma=c.gamma
+                    )
+                    kept[key] = {name: torch.from_numpy(value).to(self.w.dtype).flatten() for name, value in drawn.items()}
+                for name, value in kept[key].items():
                     place = self.places[layer, name]
-                    self.w[row, place.start : place.stop] = torch.from_numpy(value).to(self.w.dtype).flatten()
+                    self.w[row, place.start : place.stop] = value
         self.refresh()
 
     def refresh(self) -> None:

@@ -17,8 +17,12 @@ from rsverify.training.task import Task
 def factor_bytes(task: Task, configurations: Sequence[Configuration], *, dtype: torch.dtype) -> int:
     """Bytes of all factors, their gradients and running moments."""
     total = 0
+    shapes_of: dict[tuple[str, ...], list[torch.Size]] = {}
     for c in configurations:
-        shapes = [linear_at(task.model, name).weight.shape for name in (c.targets or task.targets)]
+        names = c.targets or task.targets
+        if names not in shapes_of:
+            shapes_of[names] = [linear_at(task.model, name).weight.shape for name in names]
+        shapes = shapes_of[names]
         moments = 0 if c.optimizer.name == "adafactor" else len(state_names(c.optimizer))
         total += c.rank * sum(sum(shape) for shape in shapes) * dtype.itemsize * (2 + moments)
     return total

@@ -10,12 +10,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from rsverify.training import compact
 from rsverify.training.attach import linear_at
 from rsverify.training.blocklinear import Part, Pass, Switch
 from rsverify.training.configuration import Configuration
 from rsverify.training.layout import Allocate, Group, build_groups
 from rsverify.training.stepping import States, new_states, step
 from rsverify.training.task import Batch, Task, fold
+from rsverify.training.transformer import Transformer
 
 
 @dataclass
@@ -58,6 +60,8 @@ class Stack:
         # Entries of what the adapters add, for the mean: one number for a configuration, the same at every step.
         self.entries = allocate((count,), dtype=torch.float64).numpy()
         self.done = allocate((1,), dtype=torch.int64).numpy()  # the host's own: counting steps waits for no device
+        self.by_hand = compact.applies(task, dtype=dtype)
+        self._cuts: list[tuple[int, list[Part], dict[str, list[tuple[Part, str]]]]] = []
         self._anchor = torch.zeros((), device=device, dtype=torch.float32, requires_grad=True)
 
     def draw(self) -> None:
@@ -109,10 +113,18 @@ class Stack:
         for c in self.configurations[mine]:
             if c.data not in batches:
                 batches[c.data] = self.task.batch(at, c.data)
-        losses = self._losses(switch, run, [batches[c.data] for c in self.configurations[mine]])
-        losses.sum().backward()
-        self.logs.loss[at, mine] = losses.detach().to(self.logs.loss.dtype)
+        losses = self._backward(switch, run, [batches[c.data] for c in self.configurations[mine]])
+        self.logs.loss[at, mine] = losses.to(self.logs.loss.dtype)
         self._log_output(run, mine, at)
+
+    def _backward(self, switch: Switch, run: Pass, batches: Sequence[Batch]) -> Tensor:
+        """The loss of each copy; gradients go where the pass says."""
+        if self.by_hand:
+            assert isinstance(self.task.model, Transformer)
+            return compact.gradients(self.task.model, run, fold(batches, self.task.examples)["tokens"])
+        losses = self._losses(switch, run, batches)
+        losses.sum().backward()
+        return losses.detach()
 
     def _losses(self, switch: Switch, run: Pass, batches: Sequence[Batch]) -> Tensor:
         switch.run = run
@@ -136,15 +148,22 @@ class Stack:
         for data in sorted({c.data for c in self.configurations}):
             run = self._pass([], copies=1, probe=False)
             run.reader = partial(_read_first, self.groups, data)
-            losses = self._losses(switch, run, [self.task.batch(0, data)])
-            losses.sum().backward()
+            losses = self._backward(switch, run, [self.task.batch(0, data)])
             for i, c in enumerate(self.configurations):
                 if c.data == data:
-                    self.logs.loss[0, i] = losses.detach()[0]
+                    self.logs.loss[0, i] = losses[0]
         self.logs.output_square[0].zero_()
 
     def _chunks(self, probe: bool | None = None) -> Iterator[Pass]:
-        """Passes of at most `copies` neighbouring configurations, of nearly equal size."""
+        """Passes of at most `copies` neighbouring configurations, of nearly equal size; what does not change is made once."""
+        if not self._cuts:
+            self._cuts = list(self._cut())
+        for copies, parts, plans in self._cuts:
+            run = self._pass(parts, copies=copies, probe=self.probe if probe is None else probe)
+            run.plans = plans
+            yield run
+
+    def _cut(self) -> Iterator[tuple[int, list[Part], dict[str, list[tuple[Part, str]]]]]:
         count = len(self.configurations)
         chunks = -(-count // self.copies)
         edges = [count * k // chunks for k in range(chunks + 1)]
@@ -154,7 +173,7 @@ class Stack:
                 first, last = max(lo, group.lo), min(hi, group.lo + group.size)
                 if first < last:
                     parts.append(Part(group, first - lo, last - lo, slice(first - group.lo, last - group.lo)))
-            yield self._pass(parts, copies=hi - lo, probe=self.probe if probe is None else probe)
+            yield hi - lo, parts, {}
 
     def _pass(self, parts: list[Part], *, copies: int, probe: bool) -> Pass:
         square = torch.zeros(copies, device=self._anchor.device, dtype=self.logs.loss.dtype)

@@ -18,21 +18,24 @@ import torch
 from torch import Tensor
 
 from rsverify.errors import InputError
+from rsverify.training import compact
 from rsverify.training.attach import find_targets, linear_at
 from rsverify.training.blocklinear import Switch, patched
 from rsverify.training.checkpoint import describe, load, restore, save
 from rsverify.training.configuration import Configuration
 from rsverify.training.cost import run_cost
-from rsverify.training.folding import prepare
+from rsverify.training.folding import Folding, prepare, prepare_by_hand
 from rsverify.training.layout import order, silent_on
 from rsverify.training.outofmemory import out_of_memory, refuse_too_much
 from rsverify.training.stack import Stack
 from rsverify.training.stepping import silent_on_step
 from rsverify.training.task import Batch, Task
+from rsverify.training.threads import run_in_threads, thread_count
+from rsverify.training.transformer import Transformer
 from rsverify.training.workers import run_in_workers, shared_zeros, shares, worker_count
 
-MEMORY = 256 << 20
-"""Bytes of saved activations of one chunk of configurations, where the caller names no other bound."""
+MEMORY = 64 << 20
+"""Bytes of saved activations of the chunks that are in work at once, where the caller names no other bound: what a cache may hold."""
 
 SAVE_SECONDS = 30.0
 """Between two checkpoints: what a kill can cost."""
@@ -145,8 +148,8 @@ def train_stacked(
         task: model, batches and losses (see `fine_tuning_task`, `module_task`, `interop.transformers.task_from_pretrained`).
         configurations: see `Configuration` and `grid`; ranks, rules, optimizers, inits, seeds and targets may all differ.
         probe: also read the rms of what the adapters add. memory: bound in bytes on the saved activations of a chunk.
-        workers: processes to fork on a CPU, each training its share on one thread; None = as many as torch has threads, where the
-            activations of a configuration are small against the memory.
+        workers: how many train a share of the configurations on one core each: threads for the compact transformer, processes forked
+            for any other model on a CPU; None = as many as torch has threads, where each has memory for a configuration.
         dtype: of factors, gradients and optimizer states; by default the base's own, and float32 over a bfloat16 base.
         share_first: let one pass of the bare model serve the first step of all where the added weight starts at zero.
         checkpoint: file that keeps the run: written every half minute, when interrupted and at the end; where it exists, the run
@@ -162,24 +165,28 @@ def train_stacked(
     widths = [(at.out_features, at.in_features) for at in (linear_at(task.model, name) for name in task.targets)]
     refuse_too_much(task, chosen, dtype=dtype)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
+        by_hand = compact.applies(task, dtype=dtype)
         with one_thread(weight.device):
-            folding = prepare(task, switch)
+            folding = prepare_by_hand(task) if by_hand else prepare(task, switch)
+        room = {"configurations": len(chosen), "bytes_each": folding.bytes_each, "memory": memory}
         if workers is None:
-            workers = worker_count(device=weight.device, configurations=len(chosen), bytes_each=folding.bytes_each, memory=memory)
+            workers = thread_count(**room) if by_hand else worker_count(device=weight.device, **room)
+        cost = partial(_cost, task, folding, widths, by_hand=by_hand, alone=folding.copies(memory // workers) == 1)
+        cost_of = {rank: cost(rank) for rank in {c.rank for c in chosen}}
         about = describe(task, chosen, dtype=dtype, probe=probe)
         found = load(checkpoint, about, steps=steps) if checkpoint else None
         done = found.done if found else (0,) * len(chosen)
         stacks: list[Stack] = []
         where: dict[int, tuple[int, int]] = {}
-        shared = workers > 1
+        forked = workers > 1 and not by_hand
         for cohort in sorted(set(done)):  # a stack steps all of its configurations together
             members = [i for i in ranked if done[i] == cohort]
-            costs = [run_cost(rank=chosen[i].rank, tokens=folding.tokens, widths=widths) for i in members]
+            costs = [cost_of[chosen[i].rank] for i in members]
             for share in shares(costs, workers):
                 mine = [members[k] for k in share]
                 stack = Stack(
                     task, [chosen[i] for i in mine], steps=steps, dtype=dtype, copies=folding.copies(memory // workers), probe=probe,
-                    share_first=share_first, allocate=shared_zeros if shared else torch.zeros,
+                    share_first=share_first, allocate=shared_zeros if forked else torch.zeros,
                 )  # fmt: skip
                 if found and cohort:
                     restore(found, stack, mine)
@@ -189,8 +196,9 @@ def train_stacked(
         keep = partial(save, checkpoint, about, stacks, places) if checkpoint else None
         told = Occasionally(report_every, lambda: report(collect(chosen, stacks, places, notes=folding.notes))) if report else None
         try:
-            if shared:
-                run_in_workers(stacks, switch, stopped=stopped, report=told, pause=keep, pause_every=SAVE_SECONDS)
+            if workers > 1:
+                run = run_in_workers if forked else run_in_threads
+                run(stacks, switch, stopped=stopped, report=told, pause=keep, pause_every=SAVE_SECONDS)
             else:
                 saved = Occasionally(SAVE_SECONDS, keep) if keep else None
                 for stack in stacks:
@@ -200,6 +208,14 @@ def train_stacked(
         if keep:
             keep()
     return collect(chosen, stacks, places, notes=folding.notes)
+
+
+def _cost(task: Task, folding: Folding, widths: Sequence[tuple[int, int]], rank: int, *, by_hand: bool, alone: bool) -> float:
+    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, alone=alone)
+    if not by_hand:
+        return linears
+    assert isinstance(task.model, Transformer)
+    return linears + compact.other_cost(task.model, rows=folding.tokens, length=folding.tokens // task.examples)
 
 
 def _run_here(stack: Stack, switch: Switch, *, stopped: Callable[[], bool], after: Sequence[Callable[[], None]]) -> None:

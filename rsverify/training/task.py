@@ -78,6 +78,11 @@ def next_token_losses(logits: Tensor, tokens: Tensor, copies: int) -> Tensor:
     return each.view(copies, -1).mean(1)
 
 
+def compact_losses(model: nn.Module, batch: Batch, copies: int) -> Tensor:
+    """The loss of every copy of a batch of tokens under the compact transformer."""
+    return next_token_losses(model(batch["tokens"]), batch["tokens"], copies)
+
+
 def module_task(
     model: nn.Module,
     batches: Sequence[Batch],

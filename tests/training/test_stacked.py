@@ -15,7 +15,7 @@ import torch
 from rsverify.definitions import Constant, Gaussian, as_adapter, frozen
 from rsverify.definitions.laws import KaimingUniform
 from rsverify.errors import InputError
-from rsverify.training import blocklinear, stack, stepping
+from rsverify.training import attention, blocklinear, compact, directlinear, stack, stepping
 from rsverify.training.configuration import Configuration, grid
 from rsverify.training.data import transformer_task
 from rsverify.training.layout import Group
@@ -34,10 +34,15 @@ TEXT = Corpus("letters", bytes(range(32, 127)) * 20, b"")
 MOVED = LORA.with_init(B=Gaussian(std="0.1/sqrt(r)"))
 
 
-def small_task(*, tokens=9, sequences=2, dtype=torch.float64):
+def small_task(*, tokens=9, sequences=2, dtype=torch.float64, by_hand=True):
+    """The compact transformer; by_hand=False hides that it is one, so that its passes go through autograd as those of any model."""
     torch.manual_seed(3)
     model = Transformer(TransformerConfig(d=12, layers=2, heads=2, kv_heads=1, ffn=20, vocabulary=128)).to(dtype)
-    return transformer_task(model, TEXT, tokens=tokens, sequences=sequences)
+    task = transformer_task(model, TEXT, tokens=tokens, sequences=sequences)
+    return task if by_hand else replace(task, losses=lambda *given: task.losses(*given))
+
+
+both_passes = pytest.mark.parametrize("by_hand", [True, False])
 
 
 MIXED = [
@@ -70,16 +75,19 @@ def assert_equal(task, run, steps, chosen=None):
                 assert gap <= bound.factors[layer][key], (c.text, layer, key, gap)
 
 
-def test_each_configuration_equals_itself_trained_alone():
-    task = small_task()
+@both_passes
+def test_each_configuration_equals_itself_trained_alone(by_hand):
+    task = small_task(by_hand=by_hand)
+    assert compact.applies(task, dtype=torch.float64) is by_hand
     run = train_stacked(task, MIXED, steps=4)
     assert run.complete
     assert run.steps == (4,) * len(MIXED)
     assert_equal(task, run, 4)
 
 
-def test_an_up_factor_that_is_not_zero_at_init():
-    task = small_task()
+@both_passes
+def test_an_up_factor_that_is_not_zero_at_init(by_hand):
+    task = small_task(by_hand=by_hand)
     run = train_stacked(task, [Configuration(r, "alpha/r", adapter=MOVED, lr=1e-3) for r in (2, 30)], steps=3)
     assert (run.output_rms[:, 0] > 0).all()
     assert_equal(task, run, 3)
@@ -125,9 +133,10 @@ def test_muon_torch_takes_torchs_steps(monkeypatch):
     assert_equal(task, run, 3)
 
 
+@both_passes
 @pytest.mark.parametrize("memory", [1, 60_000, 1 << 30])
-def test_chunks_change_nothing_but_rounding(memory):
-    task = small_task()
+def test_chunks_change_nothing_but_rounding(memory, by_hand):
+    task = small_task(by_hand=by_hand)
     whole = train_stacked(task, MIXED[:7], steps=3)
     parts = train_stacked(task, MIXED[:7], steps=3, memory=memory)
     np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-12)  # some 1e3 roundings of 1e-16 on numbers of order one
@@ -200,14 +209,103 @@ def _probe_without_gamma(monkeypatch):
     )
 
 
+def _hand_gamma_missing_backward(monkeypatch):
+    views = Group.scaled_views
+    monkeypatch.setattr(Group, "scaled_views", lambda *a: replace(views(*a), gamma=torch.ones_like(views(*a).gamma)))
+
+
+def _hand_gamma_of_the_first(monkeypatch):
+    inner = Group.scale
+
+    def scale(self, rows):
+        inner(self, slice(rows.start, rows.start + 1))
+        self._scaled[rows] = self._scaled[rows.start]
+
+    monkeypatch.setattr(Group, "scale", scale)
+
+
+def _hand_stale_factors(monkeypatch):
+    inner, seen = Group.scale, set()
+
+    def scale(self, rows):
+        if (id(self), rows.start) not in seen:
+            seen.add((id(self), rows.start))
+            inner(self, rows)
+
+    monkeypatch.setattr(Group, "scale", scale)
+
+
+def _hand_probe_of_half(monkeypatch):
+    inner = directlinear.forward
+
+    def forward(run, name, weight, X):
+        found = inner(run, name, weight, X)
+        for norm in run.norms[-1:]:
+            norm /= 2
+        return found
+
+    monkeypatch.setattr(directlinear, "forward", forward)
+
+
+def _hand_turned_the_wrong_way_back(monkeypatch):
+    inner = attention._rotate_back
+    monkeypatch.setattr(attention, "_rotate_back", lambda z, cos, sin, swap: inner(z, cos, -sin, swap))
+
+
+def _hand_future_seen(monkeypatch):
+    monkeypatch.setattr(attention, "_mask", lambda size, dtype: torch.zeros(size, size, dtype=dtype))
+
+
+def _hand_norm_without_projection(monkeypatch):
+    inner = compact._norm_back
+    monkeypatch.setattr(compact, "_norm_back", lambda dh, h, norm, into: inner(dh, torch.zeros_like(h), norm, into))
+
+
+def _hand_last_token_counted(monkeypatch):
+    inner = compact._cross_entropy
+
+    def cross_entropy(logits, tokens, copies):
+        losses, signal = inner(logits, tokens, copies)
+        signal.view(*tokens.shape, -1)[:, -1] = signal.view(*tokens.shape, -1)[:, 0]
+        return losses, signal
+
+    monkeypatch.setattr(compact, "_cross_entropy", cross_entropy)
+
+
 @pytest.mark.parametrize(
-    "mutate", [_gamma_missing_backward, _states_shared, _one_lr_for_all, _decay_of_the_other_sign, _probe_without_gamma]
-)
-def test_a_wrong_stack_is_seen(mutate, monkeypatch):
-    task = small_task()
+    ("mutate", "by_hand"),
+    [
+        (_gamma_missing_backward, False), (_probe_without_gamma, False), (_states_shared, True), (_one_lr_for_all, True),
+        (_decay_of_the_other_sign, True), (_hand_gamma_missing_backward, True), (_hand_gamma_of_the_first, True),
+        (_hand_stale_factors, True), (_hand_probe_of_half, True), (_hand_turned_the_wrong_way_back, True), (_hand_future_seen, True),
+        (_hand_norm_without_projection, True), (_hand_last_token_counted, True),
+    ],
+)  # fmt: skip
+def test_a_wrong_stack_is_seen(mutate, by_hand, monkeypatch):
+    task = small_task(by_hand=by_hand)
     mutate(monkeypatch)
     with pytest.raises((AssertionError, RuntimeError)):
         assert_equal(task, train_stacked(task, MIXED[:7], steps=3), 3)
+
+
+def test_queries_in_blocks_are_the_same_attention(monkeypatch):
+    task = small_task()
+    whole = train_stacked(task, MIXED[:7], steps=3)
+    monkeypatch.setattr(attention, "BLOCK", 4)  # nine tokens: two blocks and a rest
+    blocks = train_stacked(task, MIXED[:7], steps=3)
+    np.testing.assert_allclose(blocks.loss, whole.loss, rtol=1e-12)
+    np.testing.assert_allclose(blocks.gradient_norm, whole.gradient_norm, rtol=1e-11)
+
+
+@pytest.mark.parametrize("change", ["hook", "subclass"])
+def test_a_model_that_was_touched_goes_through_autograd(change):
+    task = small_task()
+    if change == "hook":
+        task.model.norm.register_forward_hook(lambda module, inputs, output: output * 1.01)
+    else:
+        task.model.norm.__class__ = type("Other", (type(task.model.norm),), {})
+    assert not compact.applies(task, dtype=torch.float64)
+    assert_equal(task, train_stacked(task, MIXED[:2], steps=2), 2)
 
 
 def test_divergence_of_one_leaves_the_others_alone():
@@ -265,7 +363,8 @@ def test_a_short_text_is_refused():
         transformer_task(small_task().model, Corpus("short", b"abc", b""), tokens=64)
 
 
-def test_a_finished_pass_is_freed(monkeypatch):
+@both_passes
+def test_a_finished_pass_is_freed(monkeypatch, by_hand):
     """Passes hold the activations of a step: one that outlives its step (rank 40 is on the merged route) fills the memory step by step."""
     born = []
 
@@ -275,7 +374,7 @@ def test_a_finished_pass_is_freed(monkeypatch):
             born.append(weakref.ref(self))
 
     monkeypatch.setattr(stack, "Pass", Seen)
-    train_stacked(small_task(), [c for c in MIXED if c.rank == 40], steps=3, workers=1)
+    train_stacked(small_task(by_hand=by_hand), [c for c in MIXED if c.rank == 40], steps=3, workers=1)
     gc.collect()
     assert len(born) >= 3
     assert not [alive for alive in born if alive() is not None]
