@@ -22,7 +22,13 @@ VERBS = {
     "prove": "Run the proofs: every step by its checker, with status and scope; a lemma is run with all that it uses.",
     "report": "Show a finished run again and rewrite its report.html from its results.json.",
 }
-"""Every verb with the first line of its help, written here so that the list of verbs loads none of them."""
+"""Every verb with the first line of its help, in the order of the list, written here so that the list of verbs loads none of them."""
+
+HELP = """How does a low-rank adapter behave as its rank grows? Derived, simulated and trained.
+
+Begin with `rsverify verify --quick` (a few seconds). `rsverify VERB --help` shows each verb's options with examples.
+
+Exit code 0 = holds, 1 = does not hold, 2 = bad usage or input, 3 = inconclusive."""
 
 
 def main(tokens: list[str] | None = None) -> None:
@@ -33,19 +39,20 @@ def main(tokens: list[str] | None = None) -> None:
 
     app = cyclopts.App(
         name="rsverify",
-        help="How does a low-rank adapter behave as its rank grows? Derived, simulated and trained.",
+        help=HELP,
         version=rsverify.__version__,
         version_flags=["--version"],
         suppress_keyboard_interrupt=False,
+        default_parameter=cyclopts.Parameter(negative=(), show_default=_default_text),
     )
     called = next(iter(sys.argv[1:] if tokens is None else tokens), None)
-    for verb, line in VERBS.items():
+    for place, (verb, line) in enumerate(VERBS.items()):
         # The line stands for the verb in the list; the verb called is loaded and speaks for itself.
-        app.command(f"rsverify.cli.{verb}:{verb}", name=verb, **({} if verb == called else {"help": line}))
+        app.command(f"rsverify.cli.{verb}:{verb}", name=verb, sort_key=place, **({} if verb == called else {"help": line}))
     try:
         code: Any = app(tokens, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
-        _complain(str(error))
+        _complain(_missing(error) if isinstance(error, cyclopts.MissingArgumentError) else str(error))
         code = 2
     except RsverifyError as error:
         _complain(str(error))
@@ -56,6 +63,24 @@ def main(tokens: list[str] | None = None) -> None:
     except BrokenPipeError:
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _default_text(value: Any) -> str | None:
+    """A default as a user would type it; nothing where there is none."""
+    if value is None or value is False or value == ():
+        return None
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _missing(error: Any) -> str:
+    """What a verb was not given, and where an example of it stands."""
+    verb = " ".join(error.command_chain or ())
+    given = error.keyword or next((token.keyword for token in error.argument.tokens if token.keyword), None)
+    if given is not None:
+        return f"{given} needs a value; `rsverify {verb} --help` shows examples"
+    place = error.argument.index is not None
+    name = error.argument.name.lstrip("-").replace("-", "_").upper() if place else error.argument.name
+    return f"{verb} needs {name}; `rsverify {verb} --help` shows examples"
 
 
 def _complain(message: str) -> None:

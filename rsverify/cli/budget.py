@@ -6,25 +6,25 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Json, OneOptimizer, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Json, OneOptimizer, Seed, Whole, refuse_unwritable, write_json
 
 
 def budget(
-    model: str,
+    model: Annotated[str, Parameter(help="Folder with a Hugging Face config.json, or hub name; no weights are read.")],
     *,
     memory: Annotated[str, Parameter(help="Memory of the device, e.g. 24GiB or 80GB.")],
     optimizer: OneOptimizer = "adamw",
     dtype: Annotated[str, Parameter(help="Of the base: bf16, fp16 or fp32.")] = "bf16",
     adapter_dtype: Annotated[str, Parameter(help="Of adapters, their gradients and optimizer state.")] = "fp32",
-    tokens: Annotated[int, Parameter(help="Tokens of a step, all sequences together.")] = 4096,
-    sequences: Annotated[int, Parameter(help="Sequences of a step, of equal length.")] = 1,
+    tokens: Annotated[Whole, Parameter(help="Tokens of a step, all sequences together.")] = 4096,
+    sequences: Annotated[Whole, Parameter(help="Sequences of a step, of equal length.")] = 1,
     targets: Annotated[str, Parameter(help="Endings of the linears that get adapters, with commas; or all-linear.")] = "all-linear",
     attention: Annotated[str, Parameter(help="flash (fused kernels, no scores stored) or eager.")] = "flash",
-    checkpointing: Annotated[bool, Parameter(negative="", help="Recompute activations in the backward pass.")] = False,
-    accumulate: Annotated[bool, Parameter(negative="", help="Gradients stay allocated between steps.")] = False,
+    checkpointing: Annotated[bool, Parameter(help="Recompute activations in the backward pass.")] = False,
+    accumulate: Annotated[bool, Parameter(help="Gradients stay allocated between steps.")] = False,
     reserve: Annotated[str, Parameter(help="Left free for the driver's context and fragmentation.")] = "1GiB",
     rank: Annotated[
-        int | None, Parameter(help="The rank in use, from which alpha and lr are carried over [8, or the highest if less].")
+        Whole | None, Parameter(help="The rank in use, from which alpha and lr are carried over [8, or the highest if less].")
     ] = None,
     alpha: Annotated[float, Parameter(help="The alpha in use.")] = 16.0,
     lr: Annotated[float, Parameter(help="The learning rate in use.")] = 2e-4,
@@ -39,7 +39,10 @@ def budget(
 
     Exit code 0 = some rank fits, 2 = not even rank 1 does, or bad input. The seed is taken for uniformity; nothing is drawn.
 
-    Example: `rsverify budget ./my-model --memory 24GiB --optimizer adamw --dtype bf16 --tokens 4096 --checkpointing`
+    For example:
+
+    - `rsverify budget ./my-model --memory 24GiB`
+    - `rsverify budget ./my-model --memory 24GiB --optimizer adamw --dtype bf16 --tokens 4096 --checkpointing`
     """
     from rich.console import Console
     from rich.table import Table

@@ -25,7 +25,7 @@ def check(
         Parameter(help="File of expected failures: lines '[TARGET::]check_name: reason'; TARGET may hold * and ?."),
     ] = None,
     only: Annotated[tuple[str, ...], Parameter(help="Run only the checks named; may be given several times.")] = (),
-    verbose: Annotated[bool, Parameter(negative="", help="Show tracebacks of failed checks.")] = False,
+    verbose: Annotated[bool, Parameter(help="Show tracebacks of failed checks.")] = False,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -38,8 +38,11 @@ def check(
 
     Exit code 0 = holds, 1 = a check failed that was not expected to, 2 = bad input, 3 = none failed but one is inconclusive.
 
-    Examples: `rsverify check lora`, `rsverify check my_package.adapters:build --xfails known.txt --json checks.json`,
-    `rsverify check 'peft:lora?use_rslora=true&r=8&lora_alpha=20'`
+    For example:
+
+    - `rsverify check lora`
+    - `rsverify check my_package.adapters:build --xfails known.txt --json checks.json`
+    - `rsverify check 'peft:lora?use_rslora=true&r=8&lora_alpha=20'`
     """
     from rich.console import Console
     from rich.table import Table

@@ -13,6 +13,7 @@ from rsverify.cli.options import (
     Alpha,
     Init,
     Json,
+    Name,
     OneOptimizer,
     OneRule,
     Probe,
@@ -22,6 +23,7 @@ from rsverify.cli.options import (
     Seed,
     Statistic,
     Steps,
+    Whole,
     chosen,
     refuse_unwritable,
     write_json,
@@ -36,7 +38,7 @@ OPEN = 3
 
 
 def estimate(
-    adapter: str,
+    adapter: Name,
     *,
     rule: OneRule = "alpha/sqrt(r)",
     optimizer: OneOptimizer = "sgd",
@@ -47,24 +49,22 @@ def estimate(
     regime: Regime = "rank",
     ranks: Ranks = None,
     init: Init = (),
-    d_in: Annotated[int, Parameter(help="Width of the layer's input.")] = 24,
-    d_out: Annotated[int, Parameter(help="Width of the layer's output.")] = 16,
-    samples: Annotated[int, Parameter(help="Samples in the batch; the loss is linear, their mean.")] = 1,
+    d_in: Annotated[Whole, Parameter(help="Width of the layer's input.")] = 24,
+    d_out: Annotated[Whole, Parameter(help="Width of the layer's output.")] = 16,
+    samples: Annotated[Whole, Parameter(help="Samples in the batch; the loss is linear, their mean.")] = 1,
     lr: Annotated[float, Parameter(help="Learning rate.")] = 1e-3,
     precision: Annotated[float | None, Parameter(help="Half-width of the exponent's interval to reach.")] = None,
     margin: Annotated[float, Parameter(help="An exponent within this of zero is stable.")] = 0.1,
     error_budget: Annotated[float, Parameter(help="Rate at which an interval may miss the truth.")] = 1e-6,
     sequential: Annotated[
-        bool, Parameter(negative="", help="Draw in batches and stop when the answer is in, under one anytime-valid boundary.")
+        bool, Parameter(help="Draw in batches and stop when the answer is in, under one anytime-valid boundary.")
     ] = False,
     engine: Annotated[str, Parameter(help="auto (the cheapest exact one), or an engine's name.")] = "auto",
-    draws: Annotated[int | None, Parameter(help="Most draws, over all ranks.")] = 4_000_000,
+    draws: Annotated[Whole | None, Parameter(help="Most draws, over all ranks.")] = 4_000_000,
     seconds: Annotated[float | None, Parameter(help="Most seconds, as predicted before the start.")] = None,
     memory: Annotated[float, Parameter(help="Most memory held at once, in megabytes.")] = 256.0,
-    calibrate: Annotated[
-        bool, Parameter(negative="", help="Repeat the whole procedure on fresh draws: coverage and both error rates.")
-    ] = False,
-    repeats: Annotated[int, Parameter(help="Repeats of --calibrate.")] = 200,
+    calibrate: Annotated[bool, Parameter(help="Repeat the whole procedure on fresh draws: coverage and both error rates.")] = False,
+    repeats: Annotated[Whole, Parameter(help="Repeats of --calibrate.")] = 200,
     alpha: Alpha = 20.0,
     seed: Seed = 0,
     csv: Annotated[Path | None, Parameter(help="Write the curve to this file as CSV.")] = None,
@@ -76,9 +76,11 @@ def estimate(
     Exit code 0 = answered (or calibrated), 1 = --calibrate found a broken promise, 2 = bad input or out of reach,
     3 = inconclusive: the stability is open, or the precision was not reached.
 
-    Examples: `rsverify estimate lora --rule "alpha/r" --ranks 4:65536`,
-    `rsverify estimate lora --init "A=gaussian(std=1/sqrt(i))" --ranks 4:65536 --precision 0.005`,
-    `rsverify estimate lora --optimizer adamw --calibrate`
+    For example:
+
+    - `rsverify estimate lora --rule "alpha/r" --ranks 4:65536 --out curve.svg`
+    - `rsverify estimate lora --init "A=gaussian(std=1/sqrt(i))" --ranks 4:65536 --precision 0.005`
+    - `rsverify estimate lora --optimizer adamw --calibrate`
     """
     from rsverify.definitions.ranks import parse_ranks
     from rsverify.montecarlo import Budget

@@ -11,18 +11,33 @@ from cyclopts import Parameter
 
 from rsverify.errors import InputError
 
-Seed = Annotated[int, Parameter(name="--seed", allow_leading_hyphen=True, help="Seed of every random draw.")]
+
+def whole(type_: Any, tokens: Any) -> int:
+    """A whole number as typed: 1.5 is refused where it would be rounded.
+
+    Raises: ValueError for anything else; the command line names the option.
+    """
+    text = tokens[0].value
+    try:
+        return int(text, 10)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
+Name = Annotated[str, Parameter(help="Name of an adapter, e.g. lora, dora, pissa, vera, loha; a wrong one lists all.")]
+Seed = Annotated[Whole, Parameter(name="--seed", allow_leading_hyphen=True, help="Seed of every random draw.")]
 Json = Annotated[Path | None, Parameter(name="--json", help="Write the result to this file as JSON.")]
 Alpha = Annotated[float, Parameter(name="--alpha", help="LoRA alpha.")]
 Ranks = Annotated[str | None, Parameter(name="--ranks", allow_leading_hyphen=True, help="4,8,16 or 4:65536 (powers of two) or 2**40.")]
 OneRule = Annotated[str, Parameter(name="--rule", allow_leading_hyphen=True, help="Scaling rule in r and alpha, or a name: lora, rslora.")]
 OneOptimizer = Annotated[str, Parameter(name="--optimizer", help="Optimizer, e.g. sgd or adamw:eps=1e-3,lr_ratio=16.")]
 Quantity = Annotated[
-    str, Parameter(name="--quantity", help="output, update, gradient:<factor>, gradient_norm, input_gradient, loss_decrease.")
+    str, Parameter(name="--quantity", help="output, update, gradient:FACTOR, gradient_norm, input_gradient, loss_decrease.")
 ]
 Statistic = Annotated[str, Parameter(name="--statistic", help="rms, frobenius, projection or log.")]
-Probe = Annotated[str, Parameter(name="--probe", help="aligned, orthogonal or cosine:<c>.")]
-Steps = Annotated[int, Parameter(name="--steps", help="Optimizer steps taken; 0 = at init.")]
+Probe = Annotated[str, Parameter(name="--probe", help="aligned, orthogonal or cosine:C.")]
+Steps = Annotated[Whole, Parameter(name="--steps", help="Optimizer steps taken; 0 = at init.")]
 Init = Annotated[
     tuple[str, ...], Parameter(name="--init", help="Another law for a factor, e.g. A=gaussian(std=1/sqrt(i)); may be given several times.")
 ]

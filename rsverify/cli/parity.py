@@ -28,7 +28,10 @@ def parity(
 
     Exit code 0 = every scale is the trained one, 1 = one is not, 2 = bad input.
 
-    Examples: `rsverify parity ./adapter --scales scales.json`, `rsverify parity ./adapter --loader my_stack:scales_of`
+    For example:
+
+    - `rsverify parity ./adapter --scales scales.json`
+    - `rsverify parity ./adapter --loader my_stack:scales_of`
     """
     from rich.console import Console
     from rich.markup import escape
@@ -41,7 +44,10 @@ def parity(
 
     refuse_unwritable(json)
     if (scales is None) == (loader is None):
-        raise InputError("give the scales that the stack applies by --scales FILE, or a function that returns them by --loader; not both")
+        raise InputError(
+            "give the scales that the stack applies by --scales FILE, or a function that returns them by --loader; "
+            + ("neither was given" if scales is None else "both were given")
+        )
     given: Any = scales if loader is None else _function(loader)
     found = compare(adapter_dir, given)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)

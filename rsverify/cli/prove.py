@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,11 @@ from rsverify.cli.options import Json, Seed, refuse_unwritable, write_json
 
 
 def prove(
-    lemma: str | None = None,
+    lemma: Annotated[str | None, Parameter(help="A lemma's name; without one all are run. A wrong one lists all.")] = None,
     /,
     *,
     index: Annotated[Path | None, Parameter(help="Write the index of all lemmas, with the graph of uses, to this file.")] = None,
-    twins: Annotated[bool, Parameter(negative="", help="Show, too, how each corrupted step is refused.")] = False,
+    twins: Annotated[bool, Parameter(help="Show, too, how each corrupted step is refused.")] = False,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -24,7 +25,11 @@ def prove(
     Exit code 0 = every step is proved (or cited, and then said so), 1 = a step is refuted, 3 = a step was skipped or is undecided.
     The seed is taken for uniformity; nothing is drawn.
 
-    Examples: `rsverify prove`, `rsverify prove full-finetuning-limit`, `rsverify prove merging --twins`
+    For example:
+
+    - `rsverify prove`
+    - `rsverify prove rank-stabilization`
+    - `rsverify prove merging --twins`
     """
     from rsverify.errors import InputError
     from rsverify.proving.index import index_text
@@ -41,6 +46,8 @@ def prove(
     findings = [finding.status for result in results for finding in result.findings]
     counts = ", ".join(f"{findings.count(status)} {status}" for status in dict.fromkeys(findings))
     print(f"{len(results)} lemmas, {len(findings)} steps: {counts}")
+    if missing := missing_extras(results):
+        print(f"Skipped steps need {' and '.join(missing)}: pip install 'rsverify[proofs]'")
     if index is not None:
         index.write_text(index_text(lemmas()), encoding="utf-8")
     code = exit_code(results)
@@ -55,6 +62,12 @@ def prove(
         json,
     )
     return code
+
+
+def missing_extras(results: Sequence[Any]) -> list[str]:
+    """The checkers that skipped a step because their library is not installed."""
+    details = {finding.detail for result in results for finding in result.findings if finding.status == "skipped"}
+    return sorted({detail.partition(" is not installed")[0].split()[-1] for detail in details if " is not installed" in detail})
 
 
 def _told(result: Any) -> dict[str, Any]:

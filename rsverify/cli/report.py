@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from rsverify.cli.options import Json, Seed, refuse_unwritable, write_json
 
 
-def report(run: Path, *, seed: Seed = 0, json: Json = None) -> int:
+def report(
+    run: Annotated[Path, Parameter(help="Folder that `rsverify verify` wrote, or its results.json.")], *, seed: Seed = 0, json: Json = None
+) -> int:
     """Show a finished run again and rewrite its report.html from its results.json.
 
     Exit code: that of the run's verdict. The seed is taken for uniformity; nothing is drawn.

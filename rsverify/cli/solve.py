@@ -8,12 +8,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Init, Json, OneOptimizer, Probe, Regime, Seed, Statistic, Steps, chosen, refuse_unwritable, write_json
+from rsverify.cli.options import (
+    Init,
+    Json,
+    Name,
+    OneOptimizer,
+    Probe,
+    Regime,
+    Seed,
+    Statistic,
+    Steps,
+    chosen,
+    refuse_unwritable,
+    write_json,
+)
 from rsverify.errors import InputError
 
 
 def solve(
-    adapter: str,
+    adapter: Name,
     *,
     optimizer: OneOptimizer = "sgd",
     quantity: Annotated[
@@ -28,7 +41,7 @@ def solve(
     rule: Annotated[
         tuple[str, ...], Parameter(allow_leading_hyphen=True, help="Rule whose learning-rate exponent to give; may be given several times.")
     ] = ("alpha/r", "alpha/sqrt(r)"),
-    explain: Annotated[bool, Parameter(negative="", help="Print the derivation.")] = False,
+    explain: Annotated[bool, Parameter(help="Print the derivation.")] = False,
     out: Annotated[Path | None, Parameter(help="Write the phase diagram over rule and learning-rate exponents to this SVG file.")] = None,
     seed: Seed = 0,
     json: Json = None,
@@ -37,7 +50,10 @@ def solve(
 
     Several quantities are solved one by one, then held against each other. The seed is taken for uniformity; nothing is drawn.
 
-    Example: `rsverify solve lora --optimizer adamw --explain`
+    For example:
+
+    - `rsverify solve lora --optimizer adamw --explain`
+    - `rsverify solve lora --optimizer sgd --quantity update --quantity gradient_norm --out phases.svg`
     """
     from rich.console import Console
 
@@ -50,6 +66,8 @@ def solve(
 
     refuse_unwritable(json)
     refuse_unwritable(out, "out")
+    if out is not None and out.suffix != ".svg":
+        raise InputError(f"out={str(out)!r} has suffix {out.suffix!r}; the phase diagram is written as .svg")
     powers = {text: as_rule(text).power for text in rule}
     laid = chosen(adapter, init)
     solved = [

@@ -29,7 +29,7 @@ def train(
     ] = None,
     model: Annotated[str | None, Parameter(help="Hugging Face model (folder or hub name) in the place of the base; needs --text.")] = None,
     text: Annotated[Path | None, Parameter(help="Text to train on [sympy's source].")] = None,
-    device: Annotated[str, Parameter(help="cpu, cuda or cuda:<index>.")] = "cpu",
+    device: Annotated[str, Parameter(help="cpu, cuda or cuda:0.")] = "cpu",
     dtype: Annotated[str, Parameter(help="float64, float32 or bfloat16; factors over bfloat16 are float32.")] = "float32",
     memory: Annotated[str, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB.")] = "64MiB",
     workers: Annotated[int | None, Parameter(help="Processes on a CPU [as many as torch has threads].")] = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Json, OneOptimizer, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Json, Name, OneOptimizer, Seed, refuse_unwritable, write_json
 from rsverify.errors import InputError
 
 
@@ -19,7 +19,7 @@ def transfer(
     rule: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="The rule in use; by default the adapter's own.")] = None,
     to_rule: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="The rule to change to; by default the same.")] = None,
     optimizer: OneOptimizer = "adamw",
-    adapter: str = "lora",
+    adapter: Name = "lora",
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -27,7 +27,10 @@ def transfer(
 
     The seed is taken for uniformity; nothing is drawn.
 
-    Example: `rsverify transfer --rank 16 --alpha 32 --lr 2e-4 --to-rank 128 --optimizer adamw`
+    For example:
+
+    - `rsverify transfer --rank 16 --alpha 32 --lr 2e-4 --to-rank 128 --optimizer adamw`
+    - `rsverify transfer --rank 16 --alpha 32 --lr 2e-4 --to-rank 128 --rule "alpha/r" --to-rule "alpha/sqrt(r)"`
     """
     from rich.console import Console
 

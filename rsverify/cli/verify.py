@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Ranks, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, refuse_unwritable, write_json
 from rsverify.errors import InputError
 
 
 def verify(
     *,
-    adapter: str = "lora",
+    adapter: Name = "lora",
     rule: Annotated[
         tuple[str, ...], Parameter(allow_leading_hyphen=True, help="Scaling rule in r and alpha; may be given several times.")
     ] = (),
@@ -25,9 +25,12 @@ def verify(
     ] = None,
     config: Annotated[Path | None, Parameter(help="adapter_config.json with LoRA settings in PEFT's format.")] = None,
     text: Annotated[Path | None, Parameter(help="Text file that the model's loss is taken on.")] = None,
-    expect: Literal["stable", "collapses", "explodes"] | None = None,
+    expect: Annotated[
+        Literal["stable", "collapses", "explodes"] | None,
+        Parameter(help="Ask another question: is the quantity so, under every rule and optimizer given?"),
+    ] = None,
     quantity: Annotated[str, Parameter(help="What --expect judges.")] = "update",
-    quick: Annotated[bool, Parameter(negative="", help="No training, no torch, a few seconds.")] = False,
+    quick: Annotated[bool, Parameter(help="No training, no torch, a few seconds.")] = False,
     out: Annotated[Path, Parameter(help="Folder for results.json and report.html.")] = Path("rsverify-out"),
     device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
     alpha: Alpha | None = None,
@@ -38,9 +41,12 @@ def verify(
 
     Exit code 0 = holds, 1 = does not hold, 2 = bad input, 3 = inconclusive.
 
-    Examples: `rsverify verify`, `rsverify verify --quick`,
-    `rsverify verify --rule "alpha/r" --optimizer sgd --expect stable`,
-    `rsverify verify --model ./my-model --config adapter_config.json --text notes.txt`
+    For example:
+
+    - `rsverify verify --quick`
+    - `rsverify verify --rule "alpha/r" --optimizer sgd --expect stable`
+    - `rsverify verify --adapter vera --rule "alpha/r**0.75" --quick`
+    - `rsverify verify --model ./my-model --config adapter_config.json --text notes.txt`
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -65,7 +71,8 @@ def verify(
     elif config is not None or text is not None:
         raise InputError("--config and --text belong to --model; give --model DIR|ID")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    to = Console(stderr=True)
+    with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
         task = bar.add_task("check")
         verdict = study.verify(
             adapter_used, rules, optimizers=optimizer or study.OPTIMIZERS, ranks=ranks, expect=expect, quantity=quantity,

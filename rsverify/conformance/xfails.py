@@ -46,8 +46,12 @@ def read_xfails(path: Path | str, names: Collection[str] | None = None) -> list[
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"expected failures {str(path)!r}: cannot be read as text ({error})") from None
+    except OSError as error:
+        raise InputError(
+            f"xfails={str(path)!r} cannot be read ({error.strerror}); expected a file of lines [TARGET::]check_name: reason"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"xfails={str(path)!r} is not text ({error}); expected lines [TARGET::]check_name: reason") from None
     known = checks() if names is None else names
     found: dict[str, Expected] = {}
     for number, line in enumerate(text.splitlines(), start=1):

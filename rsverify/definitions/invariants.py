@@ -122,6 +122,38 @@ def atoms_of(name: str) -> list[tuple[str, tuple[int, ...]]] | None:
     return None
 
 
+SAID = {
+    "gamma": "the rule's value at r",
+    "lr": "learning rate",
+    "x_norm2": "|x|**2 of the sample",
+    "v_norm2": "|v|**2 of the loss gradient at the layer's output",
+    "x_norm1": "sum of |x_i|",
+    "v_norm1": "sum of |v_j|",
+    "x_sign": "sum of sign(x_i) x'_i",
+    "cosine": "cosine between sample and probe",
+    "d_in": "width of the input",
+    "d_out": "width of the output",
+}
+"""What a formula's names mean, where they are not sums over the data."""
+
+
+def described(name: str) -> str:
+    """What a name of a formula stands for, in words; empty where the name says it (r)."""
+    if name in SAID:
+        return SAID[name]
+    if name.startswith("n_"):
+        return f"size of axis {name[2:]}"
+    atoms = atoms_of(name)
+    if atoms is None:
+        return ""
+    if name.startswith("G_"):
+        return "a contraction of sample, probe and signal reshaped as the adapter reads them"
+    index = "j" if name[0] == "V" else "i"
+    factors = [f"{vector[0]}_{index}".replace("x_i", "x'_i" if vector == "x'" else "x_i") for vector, _ in atoms]
+    powers = [f"{factor}**{factors.count(factor)}" if factors.count(factor) > 1 else factor for factor in dict.fromkeys(factors)]
+    return f"sum over {index} of {' '.join(powers)}"
+
+
 def value(
     name: str, x: np.ndarray, x_probe: np.ndarray, v: np.ndarray, *, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None
 ) -> float:

@@ -64,9 +64,9 @@ def read_results(path: Path) -> Verdict:
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(f"results={path.name!r} does not exist; expected a results.json that verify wrote") from None
+        raise InputError(f"results={str(path)!r} does not exist; expected a folder or results.json that `rsverify verify` wrote") from None
     except ValueError as error:
-        raise InputError(f"results={path.name!r} is not JSON ({error}); was it written by verify?") from None
+        raise InputError(f"results={str(path)!r} is not JSON ({error}); was it written by verify?") from None
     return from_results(data)
 
 

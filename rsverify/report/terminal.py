@@ -9,6 +9,12 @@ from rich.text import Text
 from rsverify.records import Verdict
 from rsverify.report.words import OUTCOME_WORDS, consequences, exponent_text, measured_text, predicted_text
 
+LEGEND = (
+    "Numbers are powers of the rank r: 0 keeps its size, -1 halves when r doubles. ± is half the width of an interval; "
+    '"in [a, b]" is the range that theory gives where it gives no single power.'
+)
+"""What the columns say, for a reader who sees them for the first time."""
+
 _COLOUR = {"confirmed": "green", "refuted": "bold red", "inconclusive": "yellow"}
 _OUTCOME_COLOUR = {"holds": "bold green", "does_not_hold": "bold red", "inconclusive": "bold yellow"}
 
@@ -35,6 +41,7 @@ def show(verdict: Verdict, console: Console) -> None:
                 claim.optimizer, claim.rule, quantity, predicted_text(row), simulated, measured_text(row), row.stability, agreement
             )
         console.print(table)
+    console.print(Text(LEGEND, style="dim"))
     for whose, text in consequences(verdict.rows):
         console.print(f"  [bold]{whose}:[/bold] {text}", highlight=False)
     for row in verdict.rows:

@@ -17,7 +17,8 @@ WRITTEN_BY_MACHINE = {"docs/atlas.md", "docs/mutants.md", "docs/reference/names.
 class Block:
     """A fenced block: its language, its text, the line it begins at, and what the comment before it says.
 
-    `reason` is why it is not run here; `file` is the name under which the page tells the reader to keep it.
+    `reason` is why it is not run here; `file` is the name under which the page tells the reader to keep it; `needs` are the extras
+    without which it does not run.
     """
 
     language: str
@@ -25,6 +26,7 @@ class Block:
     line: int
     reason: str = ""
     file: str = ""
+    needs: tuple[str, ...] = ()
 
 
 def pages() -> list[Path]:
@@ -39,14 +41,15 @@ def skipped(page: Path) -> bool:
 
 
 def blocks(text: str) -> list[Block]:
-    """The blocks of a page. A comment `<!-- not run: reason -->` or `<!-- file: name -->` speaks of the block that follows it."""
-    pattern = r"(?:<!-- (not run|file): ([^\n]*?) -->\n)?^```(\w+)\n(.*?)^```$"
+    """The blocks of a page; a comment before a block (`<!-- not run: reason -->`, `file: name` or `needs: extra`) speaks of it."""
+    pattern = r"(?:<!-- (not run|file|needs): ([^\n]*?) -->\n)?^```(\w+)\n(.*?)^```$"
     found: list[Block] = []
     for match in re.finditer(pattern, text, flags=re.DOTALL | re.MULTILINE):
         what, said, language, body = match.groups()
         line = text[: match.start(3)].count("\n") + 2
         reason, file = (said if what == "not run" else "", said if what == "file" else "")
-        found.append(Block(language, body, line, reason, file))
+        needs = tuple(said.split()) if what == "needs" else ()
+        found.append(Block(language, body, line, reason, file, needs))
     return found
 
 

@@ -24,6 +24,34 @@ def test_a_page_runs_as_printed(page: Path, tmp_path: Path, monkeypatch: pytest.
     capfd.readouterr()
 
 
+IMPORTED = {"peft": ("peft",), "realmodel": ("transformers",), "proofs": ("z3", "flint"), "distributed": ("dask", "distributed")}
+"""What an extra brings, by the names under which it is imported."""
+FIRST = (ROOT / "README.md", ROOT / "docs" / "tour.md")
+"""The pages that a new user follows with nothing installed but the core."""
+
+
+@pytest.mark.parametrize("page", FIRST, ids=lambda page: page.name)
+def test_the_first_pages_run_with_the_core_alone(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Commands of a block that names no extra, with the extras' libraries made unimportable; the test above runs all of them."""
+    monkeypatch.chdir(tmp_path)
+    for names in IMPORTED.values():
+        for name in names:
+            monkeypatch.setitem(sys.modules, name, None)
+    ran = 0
+    for block in blocks(page.read_text(encoding="utf-8")):
+        if block.language != "sh" or block.reason or block.needs:
+            continue
+        for words, stated in commands(block):
+            if words[1] in {"check", "prove", "budget", "parity"}:  # the verbs that reach for an extra
+                with pytest.raises(SystemExit) as ended:
+                    main(words[1:])
+                assert ended.value.code == stated, f"{page.name}, line {block.line}: {' '.join(words)}: {capfd.readouterr().err}"
+                ran += 1
+    assert ran
+
+
 def run_blocks(found: list[Block], folder: Path, page: str) -> None:
     """In the page's order; a python block that names a file becomes a module there, the others share one namespace."""
     namespace: dict[str, object] = {}
@@ -77,5 +105,7 @@ def test_a_wrong_page_fails(text: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_comments_are_read() -> None:
-    (skipped, kept) = blocks("<!-- not run: needs a model of yours -->\n```sh\nx\n```\n\n<!-- file: a.json -->\n```json\n{}\n```\n")
+    text = "<!-- not run: needs a model of yours -->\n```sh\nx\n```\n\n<!-- file: a.json -->\n```json\n{}\n```\n"
+    (skipped, kept, extra) = blocks(text + "<!-- needs: peft proofs -->\n```sh\ny\n```\n")
+    assert extra.needs == ("peft", "proofs") and not extra.reason
     assert skipped.reason == "needs a model of yours" and kept.file == "a.json" and kept.text == "{}\n"

@@ -121,7 +121,7 @@ def test_an_expected_failure_that_passes_or_matches_nothing_is_told(pytester: py
         ("check_init_identity:  \n", "a failure is expected for a reason"),
         ("::check_init_identity: x\n", "expected '[[]target::[]]check_name: reason'"),
         ("check_init_identity: a\n\ncheck_init_identity: b\n", "line 3*twice"),
-        (None, "cannot be read as text"),
+        (None, "cannot be read (No such file"),
     ],
 )
 def test_a_file_that_cannot_be_meant_stops_the_run_before_any_test(pytester: pytest.Pytester, text, said) -> None:
