@@ -1,5 +1,5 @@
 # Hot-swapping 'default' fills every adapter whose name holds 'default' with zeros.
-# Seen by: peft:lora@operations check_hotswap_neighbour. Thread: no thread found.
+# Seen by: peft:lora@operations check_hotswap_neighbour. Thread: https://github.com/huggingface/peft/issues/3780.
 import tempfile
 
 from peft import LoraConfig, get_peft_model

@@ -1,5 +1,5 @@
 # An adapter named like a module makes save_pretrained of another adapter drop that module.
-# Seen by: peft:lora@operations check_save_named. Thread: no thread found.
+# Seen by: peft:lora@operations check_save_named. Thread: https://github.com/huggingface/peft/issues/3584.
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from torch import nn
 

@@ -1,5 +1,5 @@
 # The svd combination of Conv1d adapters: the result cannot be called.
-# Seen by: peft:lora@operations check_combine_conv1d. Thread: no thread found.
+# Seen by: peft:lora@operations check_combine_conv1d. Thread: https://github.com/huggingface/peft/issues/3769.
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn

@@ -1,5 +1,5 @@
 # MiSS: the kind of the first adapter is used for all: a second one of kind mini fails.
-# Seen by: peft:miss@operations check_miss_kinds. Thread: no thread found.
+# Seen by: peft:miss@operations check_miss_kinds. Thread: https://github.com/huggingface/peft/pull/3379 (its fix, by title and review).
 import torch
 from peft import MissConfig, get_peft_model
 from torch import nn

@@ -21,10 +21,11 @@ def parity(
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
-    """Say whether a serving stack applies the scale that a LoRA adapter was trained with, and name the wrong rule if not.
+    """Say whether a serving stack applies the scale that an adapter was trained with, and name the wrong rule if not.
 
-    ADAPTER_DIR holds adapter_config.json and adapter_model.safetensors; use_rslora, rank_pattern and alpha_pattern are read. In the
-    scales a module may be named by the end of its name. A scale may be off by the rounding of bfloat16.
+    ADAPTER_DIR holds adapter_config.json and adapter_model.safetensors of LoRA, LoHa, LoKr, HiRA, VeRA or RandLoRA; use_rslora,
+    rank_pattern and alpha_pattern are read. In the scales a module may be named by the end of its name, or by that of the layer that
+    the stack fuses it into (qkv_proj, gate_up_proj, ...). A scale may be off by the rounding of bfloat16.
 
     Exit code 0 = every scale is the trained one, 1 = one is not, 2 = bad input.
 

@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rsverify.conformance.adapter_methods import OTHERS, Saved
 from rsverify.definitions.rules import as_rule
 from rsverify.errors import InputError
 
@@ -50,7 +51,24 @@ class AdapterFolder:
     alpha: float
     rule: str
     modules: Mapping[str, Trained]
-    keys: Mapping[str, tuple[str, str]]
+    keys: Mapping[str, tuple[str, ...]]
+    saved: Saved | None = None
+
+    def product(self, module: str) -> Tensor:
+        """What a module's tensors add at scale 1, (d_out, d_in), in float64: B A of a LoRA.
+
+        Raises: InputError where that takes more than the folder, or tensors are no matrices.
+        """
+        if self.saved is None:
+            B, A = self.factors(module)
+            return B @ A
+        if self.saved.added is None:
+            raise InputError(f"{module}: what it adds cannot be told from the folder alone; give its scale as a number")
+        with safe_open(self.path / WEIGHTS, framework="pt") as file:
+            held = {_part(self.saved, key): file.get_tensor(key).double() for key in self.keys[module]}
+        if any(value.ndim != 2 for value in held.values()):
+            raise InputError(f"{module}: its factors are no matrices; give its scale as a number")
+        return self.saved.added(held)
 
     def factors(self, module: str) -> tuple[Tensor, Tensor]:
         """B (d_out, r) and A (r, d_in) of a module, in float64.
@@ -67,13 +85,15 @@ class AdapterFolder:
 def read_adapter(folder: Path | str) -> AdapterFolder:
     """An adapter folder: adapter_config.json and adapter_model.safetensors.
 
-    Raises: InputError where one is missing, damaged, of another method than LoRA, or where the two do not match; for a pickle.
+    Raises: InputError where one is missing, damaged, of a method whose scale is no number, or where the two do not match; for a pickle.
     """
     path = Path(folder)
     if not path.is_dir():
         raise InputError(f"adapter={str(path)!r} is no folder; expected one with adapter_config.json and {WEIGHTS}")
     config = _config(path)
     shapes = _shapes(path)
+    if (other := OTHERS.get(str(config["peft_type"]).upper())) is not None:
+        return _other(path, config, shapes, other)
     rule = "alpha/sqrt(r)" if config.get("use_rslora") else "alpha/r"
     rank, alpha = int(_positive(path, config, "r", whole=True)), _positive(path, config, "lora_alpha")
     pairs = _pairs(path, shapes)
@@ -87,6 +107,47 @@ def read_adapter(folder: Path | str) -> AdapterFolder:
     return AdapterFolder(path, rank, alpha, rule, modules, pairs)
 
 
+def _other(path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], saved: Saved) -> AdapterFolder:
+    """A folder of another method than LoRA whose scale is a number."""
+    kind = str(config["peft_type"]).upper()
+    usual_rank, usual_alpha = saved.usual
+    rank = int(_positive(path, config, "r", whole=True, usual=usual_rank))
+    alpha = usual_alpha if saved.alpha is None else _positive(path, config, saved.alpha, usual=usual_alpha)
+    held: dict[str, dict[str, str]] = {}
+    for key in shapes:
+        match = saved.key.match(key)
+        if match and match["module"] == PREFIX.partition(".")[0]:
+            continue  # matrices that all modules share
+        if match:
+            held.setdefault(match["module"].removeprefix(PREFIX), {})[match["part"]] = key
+        elif not key.endswith(IGNORED) and not key.startswith("base_model."):
+            raise InputError(f"{path.name}: tensor {key!r} of {WEIGHTS} is no part of a {kind} adapter: does the config belong to it?")
+    if not held:
+        raise InputError(f"{path.name}: {WEIGHTS} holds no tensors of {kind}; they do not belong to this config")
+    patterns = {key: _pattern(path, config, key) for key in ("rank_pattern", "alpha_pattern")}
+    modules = {}
+    for module, parts in sorted(held.items()):
+        if not any(whole <= parts.keys() for whole in saved.whole):
+            raise InputError(f"{path.name}: {module} holds {', '.join(sorted(parts))} in {WEIGHTS} only: something is missing")
+        wanted = int(_matching(patterns["rank_pattern"], module, rank))
+        for part, index in saved.ranks.items():
+            size = shapes[parts[part]][index] if part in parts else wanted
+            if size != wanted:
+                raise InputError(
+                    f"{path.name}: the config gives {module} rank {wanted}, its tensor {parts[part]} {shapes[parts[part]]} holds {size}:"
+                    " config and tensors are of two adapters, or rank_pattern is missing"
+                )
+        modules[module] = Trained(module, wanted, float(_matching(patterns["alpha_pattern"], module, alpha)), saved.rule)
+    _targets(path, config, list(modules))
+    return AdapterFolder(path, rank, alpha, saved.rule, modules, {name: tuple(held[name].values()) for name in modules}, saved)
+
+
+def _part(saved: Saved, key: str) -> str:
+    match = saved.key.match(key)
+    assert match is not None
+    return match["part"]
+
+
 def _config(path: Path) -> dict[str, Any]:
     file = path / "adapter_config.json"
     try:
@@ -96,8 +157,9 @@ def _config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{str(file)!r} cannot be read ({error}); expected JSON as PEFT's save_pretrained writes it") from None
     kind = data.get("peft_type") if isinstance(data, dict) else None
-    if str(kind).upper() != "LORA":
-        raise InputError(f"{str(file)!r}: peft_type={kind!r}; scales are compared for LORA")
+    known = ("LORA", *OTHERS)
+    if str(kind).upper() not in known:
+        raise InputError(f"{str(file)!r}: peft_type={kind!r}; scales are compared for {', '.join(known)}")
     return data
 
 
@@ -186,8 +248,8 @@ def _matching(pattern: Mapping[str, float], module: str, default: float) -> floa
     return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 
-def _positive(path: Path, data: Mapping[str, Any], key: str, *, whole: bool = False) -> float:
-    value = data.get(key, 8)
+def _positive(path: Path, data: Mapping[str, Any], key: str, *, whole: bool = False, usual: float = 8) -> float:
+    value = data.get(key, usual)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf") or (whole and value != int(value)):
         raise InputError(f"{path.name}: {key}={value!r} in adapter_config.json; expected a positive {'whole ' if whole else ''}number")
     return float(value)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rsverify.conformance.adapter_folder import AdapterFolder, Trained, read_adapter
+from rsverify.conformance.adapter_methods import FUSED
 from rsverify.conformance.diagnose import FACTORS, RULES, Suspect
 from rsverify.errors import InputError, suggest
 
@@ -73,7 +74,7 @@ class Cause:
 
 
 def _rule(text: str, rank: float, alpha: float) -> float:
-    return alpha / math.sqrt(rank) if "sqrt" in text else alpha / rank
+    return 1.0 if text == "1" else alpha / math.sqrt(rank) if "sqrt" in text else alpha / rank
 
 
 def _fixed(suspect: Suspect) -> Cause:
@@ -98,13 +99,17 @@ FIXED = tuple(map(_fixed, RULES))
 
 
 def parity(adapter_dir: Path | str, scales: Mapping[str, Any] | Loader | Path | str | float, *, tolerance: float = TOLERANCE) -> Parity:
-    """The scale that a serving stack applies to each module of a saved LoRA adapter, compared with the one it was trained with.
+    """The scale that a serving stack applies to each module of a saved adapter, compared with the one it was trained with.
+
+    LoRA, LoHa, LoKr, HiRA, VeRA and RandLoRA, whose scale is a number that the folder tells.
 
     Args:
         adapter_dir: folder with adapter_config.json and adapter_model.safetensors; rank_pattern, alpha_pattern, use_rslora are read.
         scales: effective scale by module, as the stack applies it; or the weight (d_out, d_in) it adds there, whose scale is then
-            measured against B A; one number for all modules; the path of a JSON file with either; or a function of the folder's path
-            that returns such a mapping. A module may be named by the end of its name, which then holds for all that end so.
+            measured against B A, or what stands for it; one number for all modules; the path of a JSON file with either; or a
+            function of the folder's path that returns such a mapping. A module may be named by the end of its name, which then holds
+            for all that end so, or by the name of the layer that the stack fuses it into (qkv_proj, gate_up_proj, ...): a scale
+            then holds for every part, a weight is split.
         tolerance: relative error that rounding explains; by default that of a scale rounded to bfloat16.
     Raises: InputError for a folder or scales that cannot be used.
     """
@@ -201,6 +206,10 @@ def _applied(adapter: AdapterFolder, scales: Any) -> dict[str, float]:
     for name, value in given.items():
         key = str(name).removeprefix("base_model.model.")
         ours = [key] if key in adapter.modules else [module for module in adapter.modules if module.endswith(f".{key}")]
+        if not ours and (parts := _fused(adapter, key)):
+            for module, part in _split(adapter, str(name), parts, value):
+                found.setdefault(module, _number(adapter, module, part))
+            continue
         if not ours:
             raise InputError(f"scales: the adapter has no module {name!r}{suggest(key, adapter.modules)}")
         for module in ours:
@@ -208,6 +217,38 @@ def _applied(adapter: AdapterFolder, scales: Any) -> dict[str, float]:
                 continue  # a whole name goes before an ending
             found[module] = _number(adapter, module, value)
     return found
+
+
+def _fused(adapter: AdapterFolder, key: str) -> list[tuple[str, ...]]:
+    """The parts of a fused layer, all of them, for each place where the adapter has one: by what the stack calls the layer."""
+    where, dot, last = key.rpartition(".")
+    places = []
+    for parts in FUSED.get(last, ()):
+        for module in adapter.modules:
+            before, _, end = module.rpartition(".")
+            if end in parts and (not dot or before == where or before.endswith(f".{where}")):
+                place = tuple(f"{before}.{part}" if before else part for part in parts)
+                if place not in places:
+                    places.append(place)
+    return places
+
+
+def _split(adapter: AdapterFolder, name: str, places: list[tuple[str, ...]], value: Any) -> list[tuple[str, Any]]:
+    """What a fused layer's scale or weight says of each part that is adapted: the scale itself, or the part's rows of the weight."""
+    if not (hasattr(value, "shape") and len(value.shape) == 2):
+        return [(module, value) for place in places for module in place if module in adapter.modules]
+    if len(places) > 1:
+        raise InputError(f"scales: {name!r} is one weight for {len(places)} layers; name each layer whole")
+    (place,) = places
+    absent = [module for module in place if module not in adapter.modules]
+    if absent:
+        raise InputError(f"scales: {name!r} is the weight of a fused layer, of which {', '.join(absent)} is not adapted: how many rows are"
+                         " whose cannot be told; give the parts' weights, or a scale")  # fmt: skip
+    rows = [adapter.product(module).shape[0] for module in place]
+    if sum(rows) != value.shape[0]:
+        raise InputError(f"scales: {name!r}: a weight of {value.shape[0]} rows; its parts have {' + '.join(map(str, rows))}")
+    starts = [sum(rows[:k]) for k in range(len(rows))]
+    return [(module, value[start : start + count]) for module, start, count in zip(place, starts, rows, strict=True)]
 
 
 def _number(adapter: AdapterFolder, module: str, value: Any) -> float:
@@ -225,19 +266,24 @@ def _measured(adapter: AdapterFolder, module: str, value: Any) -> float:
 
     Raises: InputError where that weight is no multiple of B A.
     """
-    B, A = adapter.factors(module)
-    product, added = B @ A, torch.as_tensor(value).detach().double().cpu()
+    product, added = adapter.product(module), torch.as_tensor(value).detach().double().cpu()
     if added.shape != product.shape:
         turned = ": transposed?" if added.T.shape == product.shape else ""
-        raise InputError(f"scales: {module}: a weight {tuple(added.shape)}; its B A is {tuple(product.shape)}{turned}")
+        raise InputError(f"scales: {module}: a weight {tuple(added.shape)}; {_made(adapter)} is {tuple(product.shape)}{turned}")
     size = float((product * product).sum())
     if size == 0:
-        raise InputError(f"scales: {module}: its B A is zero in the file (never trained?): no scale can be measured")
+        raise InputError(f"scales: {module}: {_made(adapter)} is zero in the file (never trained?): no scale can be measured")
     scale = float((added * product).sum()) / size
     rest = float((added - scale * product).norm()) / (float(added.norm()) or 1.0)
     if rest > 2.0**-6:  # four roundings to bfloat16: factors, product, scale, sum
-        raise InputError(f"scales: {module}: the weight is no multiple of B A ({rest:.2g} of it is something else): other tensors?")
+        raise InputError(
+            f"scales: {module}: the weight is no multiple of {_made(adapter)} ({rest:.2g} of it is something else): other tensors?"
+        )
     return scale
+
+
+def _made(adapter: AdapterFolder) -> str:
+    return "B A" if adapter.saved is None else "its factors' product"
 
 
 def _from_file(path: Path) -> Any:

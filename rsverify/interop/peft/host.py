@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rsverify.conformance.registry import Skip
 from rsverify.errors import InputError
 from rsverify.interop.peft.library import config_classes, library
+from rsverify.interop.peft.refusals import refusable
 from rsverify.interop.peft.target import Recipe
 
 NAME = "layer"
@@ -99,24 +99,20 @@ def delta(model: Any) -> Tensor:
     return found.to_dense() if found.is_sparse else found
 
 
+def method_of(model: Any) -> str:
+    """The method's name of the active adapter."""
+    kind = model.peft_config[model.active_adapter].peft_type
+    return str(getattr(kind, "value", kind)).lower()
+
+
 def merge(model: Any) -> None:
-    with quiet():
-        try:
-            model.merge_adapter()
-        except RuntimeError as error:
-            if isinstance(error, NotImplementedError) or "Impossible to merge" in str(
-                error
-            ):  # a trained bias needs a bias of the base layer to go into
-                raise Skip(f"PEFT refuses to merge: {error}") from error
-            raise
+    with refusable(method_of(model), "merge"), quiet():
+        model.merge_adapter()
 
 
 def unmerge(model: Any) -> None:
-    try:
-        with quiet():
-            model.unmerge_adapter()
-    except NotImplementedError as error:
-        raise Skip(f"PEFT refuses to unmerge: {error}") from error
+    with refusable(method_of(model), "unmerge"), quiet():
+        model.unmerge_adapter()
 
 
 def set_scale(model: Any, s: float) -> None:
@@ -132,11 +128,8 @@ def scale(model: Any) -> float:
 
 
 def add_adapter(recipe: Recipe, model: Any, name: str, rank: int, alpha: float) -> None:
-    try:
-        with quiet():
-            model.add_adapter(name, make_config(recipe, rank, alpha))
-    except ValueError as error:  # AdaLoRA trains one adapter at a time; VeRA's and RandLoRA's shared matrices hold no larger rank
-        raise Skip(f"PEFT refuses a second adapter: {error}") from error
+    with refusable(recipe.method.name, "add_adapter"), quiet():
+        model.add_adapter(name, make_config(recipe, rank, alpha))
 
 
 def set_adapter(model: Any, name: str) -> None:
@@ -145,11 +138,8 @@ def set_adapter(model: Any, name: str) -> None:
 
 def combine(recipe: Recipe, model: Any, names: list[str], weights: list[float]) -> str:
     name = "combined"
-    try:
-        with quiet():
-            model.add_weighted_adapter(names, weights, name, combination_type=recipe.operation("combination_type"))
-    except ValueError as error:  # some ways of combining need equal ranks
-        raise Skip(f"PEFT refuses to combine these: {error}") from error
+    with refusable(recipe.method.name, "combine"), quiet():
+        model.add_weighted_adapter(names, weights, name, combination_type=recipe.operation("combination_type"))
     return name
 
 

@@ -76,6 +76,12 @@ def _unless_random(name: str, setting: str = "init_weights") -> Callable[[Option
     return lambda options: name if options.get(setting, True) is True else "random" if options[setting] is False else "identity"
 
 
+def _hira_init(options: Options) -> str | Declared:
+    if options.get("init_weights") == "gaussian":
+        return as_adapter("hira").with_init(A=Gaussian(std="1/r"))  # as LoRA's: std 1/r
+    return _unless_random("hira")(options)
+
+
 def _gralora_rule(options: Options) -> str:
     return f"alpha/(r + {options['hybrid_r']})" if options.get("hybrid_r") else "alpha/r"
 
@@ -94,7 +100,7 @@ METHODS = {
         Method("vera", "r", "length of the trained vector d", None, "1", _unless_random("identity")),
         Method("pvera", "r", "length of the trained vector d", None, "1", _unless_random("identity")),
         Method("randlora", "r", "rank of one random base", "randlora_alpha", "alpha/r", _unless_random("identity")),
-        Method("hira", "r", INNER, None, "1", _unless_random("hira")),
+        Method("hira", "r", INNER, None, "1", _hira_init),
         Method("miss", "r", "number of index classes", None, "1", _unless_random("miss")),
         Method("delora", "r", INNER, None, "1/r", _unless_random("identity")),
         Method("gralora", "r", "inner dimension over all blocks", "alpha", _gralora_rule, _unless_random("identity"), {"gralora_k": 2}),

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import importlib.util
 import io
+import json
 import math
 import re
 import sys
@@ -20,7 +21,7 @@ from rsverify.interop.peft.target import known_as
 
 FOLDER = Path(__file__).parents[3] / "docs" / "peft_defects"
 FILES = sorted(FOLDER.glob("*.py"))
-SEEN = re.compile(r"# Seen by: (?P<target>\S+) (?P<check>check_\w+)\. Thread: (?P<thread>no thread found|https://\S+( \(.+\))?)\.")
+SEEN = re.compile(r"# Seen by: (?P<target>\S+) (?P<check>check_\w+)\. Thread: (?P<thread>no thread found|https://\S+(?: \(.+\))?)\.")
 PINNED = "0.21.2"
 
 pytestmark = pytest.mark.skipif(version("peft") != PINNED, reason=f"the defects are those of PEFT {PINNED}")
@@ -66,3 +67,14 @@ def test_the_index_lists_every_file():
         title, seen = path.read_text().splitlines()[:2]
         assert f"[{path.stem.split('_')[0].upper()}]({path.name})" in index, path.name
         assert title[2:-1] in index and SEEN.fullmatch(seen)["check"] in index, path.name
+
+
+def test_the_evidence_is_of_these_files_and_every_check_saw_its_defect():
+    """Written by `python benchmarks/peft_defects.py`."""
+    evidence = json.loads((FOLDER.parents[1] / "paper" / "evidence" / "peft_defects.json").read_text(encoding="utf-8"))
+    assert {Path(d["file"]).name for d in evidence["defects"]} == {path.name for path in FILES}
+    for defect in evidence["defects"]:
+        title, seen = (FOLDER / Path(defect["file"]).name).read_text().splitlines()[:2]
+        assert defect["sentence"] == title[2:] and defect["status"] == "xfailed" and defect["found"] != defect["expected"]
+        assert {key: defect[key] for key in ("target", "check", "thread")} == {**SEEN.fullmatch(seen).groupdict()}
+    assert evidence["not_as_listed"] == [] and evidence["peft"] == PINNED
