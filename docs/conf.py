@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ import rsverify  # noqa: E402
 
 project = "rsverify"
 author = "The rsverify developers"
+copyright = author
 version = release = rsverify.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
@@ -35,19 +37,23 @@ SECTIONS = ("Args", "Returns", "Shapes", "Raises", "Source", "In words", "Yields
 
 
 def as_rst(lines: list[str]) -> list[str]:
-    """A docstring of the house as reStructuredText: sections become fields, indented examples code, stars stay stars."""
+    """A docstring of the house as reStructuredText: sections become fields with lists, examples code, stars stay stars."""
     made: list[str] = []
     code = section = False
+    listed = False  # in a section whose lines name one argument each
     for line in lines:
         text = line.strip()
         deep = len(line) - len(line.lstrip())
         opening = re.match(rf"({'|'.join(SECTIONS)}):\s*(.*)", text) if deep == 0 else None
         if opening:
             made += ["", f":{opening[1]}: {plain(opening[2])}"]
-            code, section = False, True
+            code, section, listed = False, True, not opening[2]
         elif not text:
             made.append("")
             section = False
+        elif section and listed:
+            entry = re.match(r"([A-Za-z_][\w, ()]*):\s+(.*)", text) if deep == 4 else None
+            made.append(f"    * ``{entry[1]}``: {plain(entry[2])}" if entry else f"      {plain(text)}")
         elif section:
             made.append(f"    {plain(text)}")
         elif deep >= 4:
@@ -103,6 +109,7 @@ GROUPS = {
     "What must happen": ("rsverify.symbolic",),
     "What does happen": ("rsverify.montecarlo",),
     "What happens in a real transformer": ("rsverify.training",),
+    "Pictures": ("rsverify.report",),
     "Questions that need several witnesses": ("rsverify.studies",),
     "Is an adapter implementation sound?": ("rsverify.conformance", "rsverify.interop"),
     "Records": ("rsverify.records",),
@@ -117,8 +124,24 @@ def write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+ANSWERS = {"holds": "holds", "holds only for": "holds in part", "does not hold here": "does not hold here", "inconclusive": "open"}
+
+
+def write_reproduction() -> None:
+    """What of the article holds here, from the committed evidence: no number of it is typed."""
+    found = json.loads((HERE.parent / "paper" / "evidence" / "reproduce.json").read_text(encoding="utf-8"))
+    parts = ["# What of the article holds here", "", "Written from the evidence in `paper/evidence/reproduce.json`;"]
+    parts += ["[how to read it](../howto/read_reproduction.md).", "", *(line for note in found["notes"] for line in (note, ""))]
+    for figure in found["figures"]:
+        parts += [f"## {figure['title']}: {ANSWERS[figure['answer']]}", "", f"**Claim.** {figure['claim']}", ""]
+        parts += ["**Theory, before the run.** " + " ".join(figure["foretold"]), "", f"**Here.** {figure['sentence']}", ""]
+        parts += [f"`rsverify reproduce {figure['name']}`", ""]
+    write(HERE / "reference" / "reproduction.md", "\n".join(parts).replace("**(", "\\*\\*(").replace("r**-", "r\\*\\*-"))
+
+
 def bring_in(app: Any) -> None:
-    """Pages that live elsewhere in the repository: the index of proofs and the notebooks of the course."""
+    """Pages that live elsewhere: the index of proofs, the evidence of the reproduction, the notebooks of the course."""
+    write_reproduction()
     index = (HERE.parent / "proofs" / "INDEX.md").read_text(encoding="utf-8")
     write(HERE / "reference" / "proofs.md", re.sub(r"\]\((?!https?:|#)[^)]*\)", "]", index).replace("```mermaid", "```text"))
     course = HERE / "course"

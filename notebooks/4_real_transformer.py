@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 import rsverify as rv
-from rsverify.training import fine_tuning_task, grid
 
 torch.set_num_threads(1)
 ranks, rules, seeds = [4, 16, 64], ["alpha/r", "alpha/sqrt(r)"], range(4)
@@ -27,8 +26,8 @@ text = b"A scaling factor that falls too fast with the rank leaves nothing to le
 
 
 def run(lr: float):
-    task = fine_tuning_task(tokens=32, dtype=torch.float64, text=text, fresh=False)
-    return rv.train_stacked(task, grid(ranks, rules, seeds=seeds, lrs=[lr], optimizers=["sgd"]), steps=2, workers=1)
+    task = rv.fine_tuning_task(tokens=32, dtype=torch.float64, text=text, fresh=False)
+    return rv.train_stacked(task, rv.grid(ranks, rules, seeds=seeds, lrs=[lr], optimizers=["sgd"]), steps=2, workers=1)
 
 
 def table(values: np.ndarray) -> np.ndarray:
@@ -55,7 +54,7 @@ figure, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 for panel, values, name in zip(panels, (norm, fall), ("gradient norm at init", "loss decrease of one SGD step"), strict=True):
     for at, (rule, style, colour) in enumerate(zip(rules, ("s--", "o-"), ("#D55E00", "#0072B2"), strict=True)):
         panel.loglog(ranks, values[:, at] / values[0, at], style, color=colour, mfc="white", label=rule)
-    panel.set(xlabel="rank r", ylabel=f"{name}, relative to rank 4")
+    panel.set(xlabel="rank r", ylabel="relative to rank 4", title=name)
     panel.set_xticks(ranks, [str(r) for r in ranks])
     panel.minorticks_off()
     panel.legend()

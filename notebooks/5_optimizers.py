@@ -14,7 +14,6 @@
 
 # %%
 import matplotlib.pyplot as plt
-import numpy as np
 
 import rsverify as rv
 
@@ -34,21 +33,19 @@ for optimizer in optimizers:
 # %%
 ranks = [4, 16, 64, 256]
 seen = {(o, rule): rv.estimate("lora", rule, optimizer=o, ranks=ranks) for o in optimizers for rule in rules}
-derived = {(o, rule): rv.derive("lora", rule, optimizer=o).exponent for o in optimizers for rule in rules}
+theory = {(o, rule): rv.derive("lora", rule, optimizer=o) for o in optimizers for rule in rules}
+derived = {key: prediction.exponent for key, prediction in theory.items()}
 for key, estimate in seen.items():
     print(f"{key[0]:6} {key[1]:14} derived {derived[key]!s:>4}, simulated [{estimate.interval[0]:+.3f}, {estimate.interval[1]:+.3f}]")
 
 # %%
-figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")
+figure, panels = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True, layout="constrained")
 for panel, optimizer in zip(panels, optimizers, strict=True):
-    for rule, style, colour in (("alpha/r", "s--", "#D55E00"), ("alpha/sqrt(r)", "o-", "#0072B2")):
-        curve = np.array([point.value for point in seen[optimizer, rule].curve])
-        panel.loglog(ranks, curve / curve[0], style, color=colour, mfc="white", label=f"{rule}: r**({derived[optimizer, rule]})")
-    panel.set(xlabel="rank r", title=optimizer)
-    panel.set_xticks(ranks, [str(r) for r in ranks])
-    panel.minorticks_off()
-    panel.legend(fontsize=8)
-panels[0].set_ylabel("update / update at rank 4")
+    keys = [(optimizer, rule) for rule in rules]
+    rv.plot(*(seen[key] for key in keys), *(theory[key] for key in keys), axes=panel, relative=True)
+    panel.set(title=optimizer)
+    panel.legend(fontsize=7)
+    panel.label_outer()
 plt.show()
 
 # %% [markdown]

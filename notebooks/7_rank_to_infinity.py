@@ -15,7 +15,6 @@ import torch
 
 import rsverify as rv
 from rsverify.statistics.streams import stream
-from rsverify.training.rankfree import build_rank_free, train_full, train_rank_free
 
 torch.set_num_threads(1)
 limit = rv.limit_of_rank("lora", "alpha/sqrt(r)")
@@ -39,7 +38,7 @@ sgd, alpha, lr = rv.optimizers()["sgd"], 20.0, 0.01
 
 shapes = {"0": (6, 8), "2": (3, 6)}
 rates = limit.by_module(shapes, alpha=alpha, lr=lr)
-full = train_full(net, rates, losses, optimizer=sgd)
+full = rv.train_full(net, rates, losses, optimizer=sgd)
 print("learning rates of full fine-tuning, by layer:", {name: round(rate, 4) for name, rate in rates.items()})
 print("its losses:", np.round(full.losses, 3))
 
@@ -49,8 +48,8 @@ ranks = [16, 256, 4096, 65536, 2**20, 2**30]
 
 def distance(rank: int, rule: str, draw: int) -> float:
     """How far the added weights end from those of full fine-tuning, relative to these."""
-    gamma = rv.ScalingRule(rule).gamma(rank, alpha)
-    found = train_rank_free(net, build_rank_free(net, list(shapes), rank=rank, gamma=gamma, draw=draw), losses, optimizer=sgd, lr=lr)
+    gamma = rv.ScalingRule(rule)(rank, alpha)
+    found = rv.train_rank_free(net, rv.build_rank_free(net, list(shapes), rank=rank, gamma=gamma, draw=draw), losses, optimizer=sgd, lr=lr)
     apart = sum((found.deltas[name] - full.deltas[name]).square().sum() for name in shapes)
     return float((apart / sum(full.deltas[name].square().sum() for name in shapes)).sqrt())
 
@@ -76,7 +75,7 @@ plt.show()
 
 # %%
 mean_rate = sum(rates.values()) / 2
-one_rate = train_full(net, dict.fromkeys(shapes, mean_rate), losses, optimizer=sgd)
+one_rate = rv.train_full(net, dict.fromkeys(shapes, mean_rate), losses, optimizer=sgd)
 off = float(
     (sum((one_rate.deltas[n] - full.deltas[n]).square().sum() for n in shapes) / sum(full.deltas[n].square().sum() for n in shapes)).sqrt()
 )

@@ -18,7 +18,7 @@ ALPHA = 20.0
 
 @dataclass(frozen=True, init=False)
 class ScalingRule:
-    """gamma(r, alpha), the factor in front of an adapter.
+    """gamma(r, alpha), the factor in front of an adapter: `ScalingRule("alpha/r")(16, 32.0)` is 2.
 
     Args: text in the grammar of `expressions` over `r` and `alpha`, e.g. "alpha/sqrt(r)"; or a callable f(r, alpha) -> float.
     Raises: RuleError where a text does not parse or names anything but r and alpha.
@@ -27,7 +27,9 @@ class ScalingRule:
     text: str
     function: Callable[[float, float], float] | None
 
-    def __init__(self, rule: str | Callable[[float, float], float]) -> None:
+    def __init__(self, rule: ScalingRule | str | Callable[[float, float], float]) -> None:
+        if isinstance(rule, ScalingRule):
+            rule = rule.function or rule.text
         if callable(rule):
             text = getattr(rule, "__name__", type(rule).__name__)
             object.__setattr__(self, "text", "callable" if text == "<lambda>" else text)
@@ -71,6 +73,8 @@ class ScalingRule:
         assert isinstance(value, float)
         return value
 
+    __call__ = gamma
+
     def at(self, ranks: Sequence[int], alpha: float = ALPHA) -> list[float]:
         """The factor at each rank, refused before work starts where one of them is of no use."""
         return [self.gamma(r, alpha) for r in ranks]
@@ -82,9 +86,20 @@ class ScalingRule:
         Raises: RuleError for callables and for texts without a power law (logarithms, exponentials).
         """
         if self.expression is None:
-            cure = "give it as text, or ask the numeric witnesses"
-            raise RuleError(f"rule={self.text!r} is a callable: its power of r cannot be read; {cure}")
+            raise RuleError(
+                f"rule={self.text!r} is a callable: its power of r cannot be read off, and no finite number of values proves one. "
+                f'{self._seen_power()}give the rule as text, e.g. "alpha/r**0.75", or ask estimate, which needs no power'
+            )
         return -leading_power(self.expression, "r")
+
+    def _seen_power(self) -> str:
+        """What the values of a callable suggest; a hint in a message, never an answer."""
+        low, high = 2**20, 2**40
+        try:
+            p = -math.log(self.gamma(high) / self.gamma(low)) / math.log(high / low)
+        except RuleError:
+            return ""
+        return f"From r = 2**20 to 2**40 it goes as r**{-p:.4g}: if that is its law, "
 
     def __str__(self) -> str:
         return self.text

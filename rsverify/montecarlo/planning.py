@@ -79,16 +79,16 @@ def plan(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budge
     draws, notes = _for_points(pilots, spread, aim=aim, budget=budget) if aim.points else (_least(pilots), [])
     if _half(pilots, spread, draws, aim) > aim.target:
         wanted = _for_exponent(pilots, spread, draws, aim)
-        excess = _excess(wanted, pilots, budget)
-        if excess and aim.insist:
-            unit, needed, allowed = excess
+        over = excess(wanted, pilots, budget)
+        if over and aim.insist:
+            unit, needed, allowed = over
             raise BudgetError(
                 f"an exponent to +-{aim.asked:.3g} at level {aim.level:.10g} takes about {needed:.3g} {unit}; {allowed:.3g} are allowed. "
                 f"Raise Budget({unit}=...) or ask for less precision",
                 needed=needed, allowed=allowed, unit=unit,
             )  # fmt: skip
-        if excess:
-            unit, needed, allowed = excess
+        if over:
+            unit, needed, allowed = over
             half = _half(pilots, spread, draws, aim)
             notes.append(f"the exponent's half-width will be about {half:.2g}, not {aim.target:.2g}: that would take {needed:.3g} {unit}")
         else:
@@ -163,10 +163,11 @@ def _for_exponent(pilots: Sequence[Pilot], spread: np.ndarray, floor: Sequence[i
     return draws(high)
 
 
-def _excess(draws: Sequence[int], pilots: Sequence[Pilot], budget: Budget) -> tuple[str, float, float] | None:
-    spent: dict[str, tuple[float, float | None]] = {
-        "draws": (sum(draws), budget.draws),
+def excess(draws: Sequence[int], pilots: Sequence[Pilot], budget: Budget, *, spent: int = 0) -> tuple[str, float, float] | None:
+    """What of the budget these draws, after those spent, would exceed: (unit, needed, allowed); None where they fit."""
+    costs: dict[str, tuple[float, float | None]] = {
+        "draws": (sum(draws) + spent, budget.draws),
         "entries": (sum(n * p.entries for n, p in zip(draws, pilots, strict=True)), budget.entries),
         "seconds": (sum(n * p.seconds for n, p in zip(draws, pilots, strict=True)), budget.seconds),
     }
-    return next(((unit, needed, allowed) for unit, (needed, allowed) in spent.items() if allowed is not None and needed > allowed), None)
+    return next(((unit, needed, allowed) for unit, (needed, allowed) in costs.items() if allowed is not None and needed > allowed), None)

@@ -14,7 +14,7 @@ from rsverify.errors import Diverged, InputError
 from rsverify.montecarlo.curve import POWERS, KnownCurve, Magnitude, limit_exponent, magnitude
 from rsverify.montecarlo.exponent import Fit, fit_exponent
 from rsverify.montecarlo.isotropic import isotropic
-from rsverify.montecarlo.planning import Aim, Pilot, plan, spreads
+from rsverify.montecarlo.planning import Aim, Pilot, excess, plan, spreads
 from rsverify.montecarlo.samplers import Sample, Sampler
 from rsverify.montecarlo.sequential import Inquiry, run_sequence
 from rsverify.records import Estimate, Point, Prediction
@@ -24,6 +24,8 @@ from rsverify.statistics.intervals import normal_quantile, student_quantile
 PILOT_ENTRIES = 2**18  # a pilot of the smallest ranks sees enough draws to know its own spread
 PILOT_DRAWS = 512
 PRECISE_DRAWS = 64  # without points to design, a pilot need only know spreads within some 10 %
+ROUNDS = 3
+"""Samples at most, each fresh and larger, for a precision whose systematic part no pilot foresees; they share the error rate."""
 SELF_CHECK = 1e-6
 """Rate at which a right finite-rank law is left in for nothing; the interval then only gets wider."""
 
@@ -113,29 +115,45 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
     spread = spreads(pilots, statistic) if law is None else np.asarray([law.spread(rank) for rank in ranks])
     # What is extrapolated has a systematic error too: half of a precision is left to it.
     share = 0.5 if question.precision and known is None else 1.0
+    rounds = ROUNDS if question.precision and known is None and not question.sequential else 1
+    level = 1 - (1 - question.level) / rounds
     aim = Aim(
-        level=question.level, target=share * question.target, asked=question.target, insist=question.precision is not None,
+        level=level, target=share * question.target, asked=question.target, insist=question.precision is not None,
         points=question.precision is None, known=known is not None, width=question.width,
     )  # fmt: skip
     if question.sequential:
         return _sequential(work, pilots, spread, aim, known)
     draws, planned = plan(pilots, spread, aim=aim, budget=sampler.task.budget)
     work.notes += planned
-    found = _sample(work, pilots, draws)
-    curve = tuple(m.point(question.level) for m, _ in found)
+
+    def weighed(points: list[Magnitude]) -> np.ndarray:
+        return spread / np.sqrt([m.draws for m in points]) if law is None else np.asarray([law.error(m.rank, m.draws) for m in points])
+
+    found = _sample(work, pilots, draws, 0)
     points = [m for m, _ in found]
+    for trial in range(1, rounds):
+        if any(not m.point(question.level).lo * m.point(question.level).hi > 0 for m in points):
+            break
+        first = fit_exponent(points, width=question.width, weights=weighed(points))
+        larger = _larger(work, pilots, first, draws, level)
+        if larger is None:
+            break
+        draws = larger
+        found = _sample(work, pilots, draws, trial)
+        points = [m for m, _ in found]
+    curve = tuple(m.point(question.level) for m, _ in found)
     if any(not point.lo * point.hi > 0 for point in curve):
         price = max(m.draws * (normal_quantile(question.level) * m.log_error / 0.5) ** 2 for m in points if math.isfinite(m.log_error))
         work.notes.append(f"inconclusive: zero is not excluded at every rank; about {price:.3g} draws per rank would settle it")
         return work.record(curve)
-    weights = spread / np.sqrt([m.draws for m in points]) if law is None else np.asarray([law.error(m.rank, m.draws) for m in points])
+    weights = weighed(points)
     fit = fit_exponent(points, width=question.width, known=known, weights=weights)
     if known is not None and _misfit(fit, found):
         work.notes.append(f"the finite-rank law of the {known.source} is not that of the draws: it was left in, and the limit extrapolated")
         fit = fit_exponent(points, width=question.width, weights=weights)
     elif known is not None:
         work.take_out(known)
-    half = fit.half_width(question.level)
+    half = fit.half_width(level)
     _remark(work, fit, half)
     return work.record(curve, fit, half)
 
@@ -154,14 +172,31 @@ def _pilot(work: _Work) -> tuple[list[Pilot], bool, float]:
     return pilots, vanishes, typical
 
 
-def _sample(work: _Work, pilots: list[Pilot], draws: list[int]) -> list[tuple[Magnitude, int]]:
+def _larger(work: _Work, pilots: list[Pilot], fit: Fit, draws: list[int], level: float) -> list[int] | None:
+    """Draws at which the precision would be reached, where this fit misses it and the budget allows more; None otherwise.
+
+    In words: what the systematic part left over is the statistical part's; a noisy curvature inflates the systematic part, so that it
+    shrinks as well, and where it fills the precision by itself twice the draws say whether it does.
+    """
+    question, half = work.question, fit.half_width(level)
+    precision = question.precision
+    assert precision is not None
+    if not half + fit.systematic > precision:
+        return None
+    room = max(precision - fit.systematic, half / 2)
+    larger = [math.ceil(n * max(2.0, (half / room) ** 2)) for n in draws]
+    return None if excess(larger, pilots, work.sampler.task.budget, spent=work.spent) else larger
+
+
+def _sample(work: _Work, pilots: list[Pilot], draws: list[int], trial: int) -> list[tuple[Magnitude, int]]:
     """The magnitude at each rank, with the draws that its skew asks for before a normal law can be trusted."""
     found = []
     statistic = work.sampler.task.setting.claim.statistic
     for index, (pilot, n) in enumerate(zip(pilots, draws, strict=True)):
         work.report(f"{n} draws, rank {pilot.rank}", index, len(pilots))
         # A pilot that is enough is the sample. Otherwise fresh draws: keeping the pilot's would tie n to the mean.
-        values = pilot.values if n <= len(pilot.values) else work.draw(pilot.rank, "sample", n).values
+        phase = f"sample {trial + 1}" if trial else "sample"
+        values = pilot.values if not trial and n <= len(pilot.values) else work.draw(pilot.rank, phase, n).values
         found.append((magnitude(pilot.rank, values, statistic), draws_for_tail(values, 1 - SELF_CHECK)))
     work.report("fit", len(pilots), len(pilots))
     return found

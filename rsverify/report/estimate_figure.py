@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("svg")
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from rsverify.errors import InputError
 from rsverify.records import Estimate
-from rsverify.report.figures import plain_log_axes
+from rsverify.report.figures import plain_log_axes, points
 
 INK, POWER = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by colour-blind readers
 
@@ -26,14 +23,10 @@ def draw(found: Estimate, path: Path) -> None:
     figure = Figure(figsize=(6.4, 4.4))
     axes = figure.add_axes((0.14, 0.13, 0.83, 0.77))
     claim = found.claim
-    ranks, values, los, his = (np.array(column, dtype=float) for column in zip(*(tuple(p) for p in found.curve), strict=True))
-    size = np.abs(values)
+    ranks, size = (np.array(column, dtype=float) for column in zip(*((p.rank, abs(p.value)) for p in found.curve), strict=True))
     if (size > 0).all():
-        # A signed component is drawn by its size; an end beyond zero is cut at the axis.
-        ends = np.sort(np.stack((los, his)) * np.sign(values), axis=0)
-        errors = np.stack((size - np.maximum(ends[0], size * 1e-3), ends[1] - size))
-        errors = np.where(np.isfinite(errors), np.maximum(errors, 0), 0)
-        axes.errorbar(ranks, size, errors, fmt="o", color=INK, markersize=5, capsize=2, linewidth=0.9, label="simulated")
+        points(axes, found.curve, INK, "o", filled=True, relative=False)
+        axes.plot([], [], color=INK, marker="o", linestyle="none", label="simulated")
         if found.exponent is not None and found.interval is not None:
             x = np.geomspace(ranks[0], ranks[-1], 100)
             middle = size[-1] * (x / ranks[-1]) ** found.exponent

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("svg")
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -17,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rsverify.records import Row
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and each with its own marker for greyscale.
-_STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"), ("#000000", "v", "-"))
+STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"), ("#000000", "v", "-"))
 
 
 def curves(rows: Sequence[Row], *, margin: float) -> str:
@@ -28,12 +25,12 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
     Each witness is drawn relative to its own smallest rank, because a transformer's magnitudes and a layer's have
     different units; the band is the predicted power within the margin.
     """
-    figure = Figure(figsize=(6.4, 4.9))
+    figure = Figure(figsize=(5.4, 4.5))
     # Fixed margins: an automatic layout draws everything several times.
-    axes = figure.add_axes((0.12, 0.31, 0.86, 0.67))
+    axes = figure.add_axes((0.15, 0.33, 0.83, 0.65))
     spoke: dict[str, bool] = {}
     for index, row in enumerate(rows):
-        colour, marker, line = _STYLES[index % len(_STYLES)]
+        colour, marker, line = STYLES[index % len(STYLES)]
         label = f"{row.claim.optimizer}, {row.claim.rule}"
         ranks = _ranks(row)
         if not ranks:
@@ -47,10 +44,10 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
             label += f" (predicted {row.predicted.exponent})"
         axes.plot([], [], color=colour, linestyle=line, marker=marker, markersize=5, linewidth=1.2, label=label)
         if row.estimated is not None and not row.estimated.zero:
-            _points(axes, row.estimated.curve, colour, marker, filled=True)
+            points(axes, row.estimated.curve, colour, marker, filled=True)
             spoke["Monte Carlo"] = True
         if row.measured is not None and not row.measured.zero:
-            _points(axes, row.measured.curve, colour, marker, filled=False)
+            points(axes, row.measured.curve, colour, marker, filled=False)
             spoke["transformer"] = False
     plain_log_axes(axes)
     axes.set_xlabel("rank r")
@@ -58,7 +55,7 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     for witness, filled in spoke.items():
         axes.plot([], [], color="#444444", linestyle="none", marker="o", markerfacecolor="#444444" if filled else "white", label=witness)
-    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.46, -0.2), ncols=2, frameon=False)
+    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.44, -0.2), ncols=2, frameon=False)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "rsverify", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -89,17 +86,21 @@ def _predicted(row: Row, x: np.ndarray) -> np.ndarray:
     return curve / curve[0]
 
 
-def _points(axes: object, curve: Sequence[object], colour: str, marker: str, *, filled: bool) -> None:
+def points(axes: object, curve: Sequence[object], colour: str, marker: str, *, filled: bool, relative: bool = True) -> None:
+    """A curve's points that are not zero with their intervals, by size; over the first of them where `relative`."""
     ranks, values, los, his = (np.array(column, dtype=float) for column in zip(*(tuple(p) for p in curve), strict=True))  # type: ignore[arg-type]
-    keep = values > 0
+    keep = values != 0
     if not keep.any():
         return
-    ranks, values, los, his = ranks[keep], values[keep], los[keep], his[keep]
-    unit = values[0]
-    errors = np.clip(np.stack((values - los, his - values)) / unit, 0, None)
+    ranks, sizes, signs = ranks[keep], np.abs(values[keep]), np.sign(values[keep])
+    unit = sizes[0] if relative else 1.0
+    ends = np.sort(np.stack((los[keep], his[keep])) * signs, axis=0)
+    # An end beyond zero is cut at the axis.
+    errors = np.stack((sizes - np.maximum(ends[0], sizes * 1e-3), ends[1] - sizes)) / unit
+    errors = np.where(np.isfinite(errors), np.maximum(errors, 0), 0)
     face = colour if filled else "white"
     axes.errorbar(  # type: ignore[attr-defined]
-        ranks, values / unit, errors, fmt=marker, color=colour, markerfacecolor=face, markersize=5, capsize=2, linewidth=0.9
+        ranks, sizes / unit, errors, fmt=marker, color=colour, markerfacecolor=face, markersize=5, capsize=2, linewidth=0.9
     )
 
 

@@ -60,8 +60,6 @@ def phase(exponent: Fraction | None, margin: float) -> str:
 def draw(diagram: PhaseDiagram) -> str:
     """The diagram as SVG text; the same diagram gives the same text."""
     import matplotlib
-
-    matplotlib.use("svg")
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 

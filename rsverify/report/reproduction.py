@@ -12,6 +12,15 @@ _FRAMES = {"holds": "holds", "holds only for": "partly", "does not hold here": "
 _TONES = {"holds": "yes", "holds only for": "open", "does not hold here": "no", "inconclusive": "open"}
 
 
+_COUNTED = {
+    "holds": "hold",
+    "holds only for": "hold in part",
+    "does not hold here": "do not hold here",
+    "inconclusive": "are left open by these seeds",
+}
+_TOTALS = {"holds": "HOLDS", "holds only for": "HOLDS IN PART", "does not hold here": "DOES NOT HOLD", "inconclusive": "INCONCLUSIVE"}
+
+
 def reproduction_page(
     sections: Sequence[Mapping[str, Any]], *, pictures: Mapping[str, str], notes: Sequence[str], provenance: Provenance, repeats: int,
     command: str,
@@ -36,12 +45,22 @@ def reproduction_page(
     how = [("rsverify", p.version), ("commit", p.commit or "none"), ("made", p.created), ("python", p.python), ("platform", p.platform)]
     how += [*p.packages.items(), *((f"hash of {name}", text) for name, text in p.hashes.items())]
     how += [(name, str(value)) for name, value in p.settings.items()]
-    return template.render(sections=shown, notes=notes, how=how, repeats=repeats, command=command)
+    answers = [section["answer"] for section in sections]
+    worst = next((answer for answer in ("does not hold here", "holds only for", "inconclusive") if answer in answers), "holds")
+    counts = ", ".join(f"{answers.count(answer)} {said}" for answer, said in _COUNTED.items() if answer in answers)
+    return template.render(
+        sections=shown, notes=notes, how=how, repeats=repeats, command=command, frame=_FRAMES[worst], total=_TOTALS[worst], counts=counts
+    )
 
 
 def _part(part: Mapping[str, Any], repeats: int) -> dict[str, Any]:
-    means = [f"{mean:+.3g} [{lo:+.3g}, {hi:+.3g}]" for mean, lo, hi, _ in part["repeats"]]
+    # In pieces that a narrow page may break between.
+    means = [(f"{mean:+.3g}", f"[{lo:+.3g}, {hi:+.3g}]") for mean, lo, hi, _ in part["repeats"]]
     mean, interval = part["mean"], part["interval"]
-    whole = "" if mean is None else f"{mean:.3g}" if interval is None else f"{mean:+.3g} [{interval[0]:+.3g}, {interval[1]:+.3g}]"
-    unit = f" {part['unit']}" if whole else part["note"]
-    return {**part, "repeats": (means + [""] * repeats)[:repeats], "all": f"{whole}{unit}"}
+    if mean is None:
+        whole = (part["note"],)
+    elif interval is None:
+        whole = (f"{mean:.3g} {part['unit']}",)
+    else:
+        whole = (f"{mean:+.3g}", f"[{interval[0]:+.3g}, {interval[1]:+.3g}]", part["unit"])
+    return {**part, "repeats": (means + [()] * repeats)[:repeats], "all": whole}

@@ -88,7 +88,7 @@ def test_callables_are_rules() -> None:
     assert ScalingRule(lambda r, alpha: np.float32(1)).at([2]) == [1.0]
     assert ScalingRule(lambda r, alpha: 1).text == "callable"
     assert as_rule(rule) is rule
-    with pytest.raises(RuleError, match="is a callable: its power of r cannot be read"):
+    with pytest.raises(RuleError, match="is a callable: its power of r cannot be read off"):
         rule.power
 
 
@@ -191,3 +191,19 @@ def test_named_rules_have_texts_that_parse() -> None:
         "quarter": Fraction(1, 4),
         "square": 2,
     }
+
+
+def test_a_rule_is_called_as_the_function_it_is():
+    rule = ScalingRule("alpha/r")
+    assert rule(16, 32.0) == 2.0 and rule(4) == 5.0
+    again = ScalingRule(rule)
+    assert again == rule and again.expression is not None
+    mine = ScalingRule(lambda r, alpha: alpha / r)
+    assert ScalingRule(mine).function is mine.function
+
+
+def test_a_callable_is_not_derived_but_told_what_its_values_suggest():
+    with pytest.raises(RuleError, match=r"it goes as r\*\*-0.75: if that is its law, give the rule as text"):
+        _ = ScalingRule(lambda r, alpha: alpha / r**0.75).power
+    with pytest.raises(RuleError, match="give the rule as text"):
+        _ = ScalingRule(lambda r, alpha: alpha if r < 100 else -1.0).power
