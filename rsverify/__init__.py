@@ -27,7 +27,7 @@ _HOMES = {
     "rsverify.symbolic": ("derive", "solve"),
     "rsverify.symbolic.limit": ("limit_of_rank",),
     "rsverify.montecarlo": ("Budget", "estimate"),
-    "rsverify.conformance": ("CheckFailed", "Subject", "check_adapter"),
+    "rsverify.conformance": ("CheckFailed", "Part", "Subject", "check_adapter"),
     "rsverify.conformance.parity": ("Parity", "parity"),
     "rsverify.interop.peft": ("subject_from_peft",),
     "rsverify.training": ("Configuration", "fine_tuning_task", "grid", "measure", "module_task", "train_stacked"),

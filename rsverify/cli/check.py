@@ -48,8 +48,9 @@ def check(
     from rich.table import Table
 
     from rsverify.conformance.declared import declared_subject
+    from rsverify.conformance.errorbudget import error_budget
     from rsverify.conformance.registry import checks
-    from rsverify.conformance.runner import check_adapter, count, exit_code, summary
+    from rsverify.conformance.runner import ERROR_BUDGET, check_adapter, count, exit_code, summary
     from rsverify.conformance.xfails import expected_for, read_xfails
     from rsverify.definitions.registry import Declared
     from rsverify.definitions.rules import ALPHA
@@ -102,10 +103,13 @@ def check(
     code = exit_code(results)
     verdict = {0: "holds", 1: "does_not_hold", 3: "inconclusive"}[code]
     console.print(f"{count(results)} of {len(results)} checks ran: {summary(results)}")
+    budget = error_budget(results, ERROR_BUDGET)
+    console.print(budget.text())
     write_json(
         {
             "schema": "rsverify/1", "complete": True, "verdict": verdict, "target": target,
             "provenance": to_json(provenance(seed=seed, device="cpu")), "ran": count(results), "checks": to_json(results),
+            "error_budget": {**to_json(budget), "rate": budget.rate},
         },
         json,
     )  # fmt: skip

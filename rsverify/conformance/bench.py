@@ -6,6 +6,7 @@ Nothing here looks inside an implementation. The added weight is read off by sen
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,11 +17,17 @@ from torch import Tensor, nn
 
 from rsverify.conformance.registry import Skip, Wrong
 from rsverify.conformance.subject import Subject
+from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.fullmatrix import FullMatrix
+from rsverify.definitions.rules import as_rule
 from rsverify.statistics.rounding import gamma_n
 from rsverify.statistics.streams import stream
 
 UNKNOWN_ORDER = 16.0
 """How much larger the sum of absolute products inside an unknown implementation may be than |x| |W| and |x| |delta|."""
+
+SPREAD = 8
+"""Standard deviations of a sum of n roundings in a coarse dtype: 2 exp(-32) = 3e-14 an entry, far below what draws may cost."""
 
 TRIED = (3, 6, 4, 8, 2, 12)
 """Ranks in the order of preference: 3 and 6 tell r, sqrt(r) and 2 apart, which 2 and 4 do not."""
@@ -184,8 +191,26 @@ class Bench:
         return self.alpha * 1.85
 
     def gamma(self, rank: int, alpha: float | None = None) -> float:
-        """What the claimed rule says."""
-        return self.subject.scaling.gamma(rank, self.alpha if alpha is None else alpha)
+        """What the claimed rule says, or the rule of the full matrix that stands in at that rank."""
+        alpha = self.alpha if alpha is None else alpha
+        full = self.full_at(rank)
+        rule = self.subject.scaling if full is None or full.rule is None else as_rule(full.rule)
+        return rule.gamma(rank, alpha)
+
+    def full_at(self, rank: int, layer: Layer | None = None) -> FullMatrix | None:
+        """The declared full matrix where the subject really holds it, told by the shapes of its tensors; None where it holds a product."""
+        layer = layer or TALL
+        full = getattr(self.subject.declared, "full", None)
+        if full is None or not full.stands_in(rank, layer.d_in, layer.d_out):
+            return None
+        return self.remember(f"full matrix at {rank} of {layer.text}", lambda: full if self._holds(full, rank, layer) else None)
+
+    def _holds(self, full: FullMatrix, rank: int, layer: Layer) -> bool:
+        held = Counter(tuple(value.shape) for value in self.build(layer, rank).own().values())
+        declared = self.subject.declared
+        assert isinstance(declared, Adapter)
+        product, matrices = (Counter(a.shapes(rank, layer.d_in, layer.d_out).values()) for a in (declared, full.adapter))
+        return not product <= held and matrices <= held
 
     def layer(self, layer: Layer, dtype: torch.dtype, which: int = 0) -> nn.Linear:
         """A pretrained layer, the same at every call, its parameters requiring gradients as nn.Linear's do."""
@@ -272,7 +297,7 @@ def tolerance(built: Built, *values: Tensor, dtype: torch.dtype | None = None) -
 
     An implementation may compute in float32 whatever it is given: that has a check of its own and must not fail every other. So
     the unit is that of float32, or of the layer's own dtype where that is coarser. In a coarse dtype the bound n u on n
-    roundings says nothing, so there 6 sqrt(n) u is used, which fails with probability below 2 exp(-18) = 3e-8 an entry.
+    roundings says nothing, so there SPREAD sqrt(n) u is used, which fails with probability below 2 exp(-SPREAD**2 / 2) an entry.
     Source: Higham 2002, lemma 3.1; Higham and Mary 2019, theorem 2.4 (not seen).
     """
     unit = dtype or max(built.dtype, torch.float32, key=lambda d: torch.finfo(d).eps)
@@ -280,7 +305,7 @@ def tolerance(built: Built, *values: Tensor, dtype: torch.dtype | None = None) -
     magnitude = max((float(value.abs().max()) for value in values if value.numel()), default=0.0)
     magnitude = max(magnitude, float(built.W.abs().max()))
     if torch.finfo(unit).eps > torch.finfo(torch.float32).eps:
-        return 6 * math.sqrt(n) * torch.finfo(unit).eps / 2 * magnitude * 4
+        return SPREAD * math.sqrt(n) * torch.finfo(unit).eps / 2 * magnitude * 4
     return 2 * gamma_n(n, str(unit).removeprefix("torch.")) * UNKNOWN_ORDER * magnitude
 
 

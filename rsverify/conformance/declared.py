@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsverify.conformance.subject import Subject, with_remake
+from rsverify.conformance.subject import Subject, with_full, with_remake
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Zero
 from rsverify.definitions.registry import Declared, as_declared
@@ -118,15 +119,23 @@ def start(adapter: Declared, base: nn.Linear, *, rule: ScalingRule, rank: int, a
     return dict(found), residual
 
 
-def build(adapter: Declared, rule: ScalingRule, rank: int, base: nn.Linear, alpha: float) -> AdaptedLinear:
-    """The adapter on a layer, at init; the base is frozen, and becomes the residual where the adapter takes a part of it."""
+def build(adapter: Declared, rule: ScalingRule, rank: int, base: nn.Linear, alpha: float, *, full: bool = False) -> AdaptedLinear:
+    """The adapter on a layer, at init; the base is frozen, and becomes the residual where the adapter takes a part of it.
+
+    Args: full says whether full matrices stand in where the declaration has them.
+    """
     module = AdaptedLinear(base)
-    add_adapter(adapter, rule, module, "default", rank, alpha)
+    add_adapter(adapter, rule, module, "default", rank, alpha, full=full)
     return module
 
 
-def add_adapter(adapter: Declared, rule: ScalingRule, module: AdaptedLinear, name: str, rank: int, alpha: float) -> None:
+def add_adapter(
+    adapter: Declared, rule: ScalingRule, module: AdaptedLinear, name: str, rank: int, alpha: float, *, full: bool = False
+) -> None:
     """One more adapter on the layer, active afterwards."""
+    if full and isinstance(adapter, Adapter) and adapter.full and adapter.full.stands_in(rank, *reversed(module.pretrained.shape)):
+        rule = rule if adapter.full.rule is None else as_rule(adapter.full.rule)
+        adapter = adapter.full.adapter
     if name in module.parts:
         raise InputError(f"name={name!r}: the layer has an adapter of that name")
     if module.kept is not None:
@@ -205,7 +214,11 @@ def save(module: AdaptedLinear) -> dict[str, Any]:
 def load(adapter: Declared, rule: ScalingRule, saved: Mapping[str, Any], base: nn.Linear) -> AdaptedLinear:
     """The saved adapter on a layer with the pretrained weight."""
     module = AdaptedLinear(base)
-    wanted = as_declared(saved["adapter"]) if saved["adapter"] != adapter.name else adapter
+    full = adapter.full.adapter if isinstance(adapter, Adapter) and adapter.full else None
+    if full is not None and saved["adapter"] == full.name:
+        wanted: Declared = full
+    else:
+        wanted = as_declared(saved["adapter"]) if saved["adapter"] != adapter.name else adapter
     made = rule if saved["rule"] == rule.text else as_rule(saved["rule"])
     if "removed" in saved:
         with torch.no_grad():
@@ -299,4 +312,6 @@ def declared_subject(adapter: Declared | str, rule: Rule | None = None, *, alpha
         partial(build, found, made), rule=made, alpha=alpha, init=found, delta=delta, merge=merge, unmerge=unmerge, save=save,
         load=partial(load, found, made), set_scale=set_scale, scale=scale, **optional,
     )  # fmt: skip
+    if isinstance(found, Adapter) and found.full is not None:
+        with_full(subject, replace(subject, build=partial(build, found, made, full=True)))
     return with_remake(subject, lambda other: declared_subject(found, other, alpha=alpha))

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from rsverify.conformance.bench import Bench, Layer
 from rsverify.conformance.registry import Skip
+from rsverify.conformance.subject import QUANTITIES
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import as_optimizer
+from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import RsverifyError
 from rsverify.montecarlo.curve import Magnitude, magnitude
 from rsverify.montecarlo.sampling import make_problem
@@ -28,7 +30,6 @@ from rsverify.training.optimizers import STEPS
 
 LR = 1e-3
 OPTIMIZERS = ("sgd", "adamw")
-QUANTITIES = ("gradient_norm", *(f"{what}:{name}" for what in ("update", "loss_decrease") for name in OPTIMIZERS))
 STATEMENTS = 2 * len(QUANTITIES)
 """An exponent and a level for each quantity: they share the error budget."""
 
@@ -93,14 +94,19 @@ def first_step(bench: Bench) -> FirstStep:
     return bench.remember("first step", lambda: _simulate(bench))
 
 
-def _simulate(bench: Bench) -> FirstStep:
+def glance(bench: Bench) -> FirstStep:
+    """The first step from the pilot's draws alone: enough to show a power of the rank, not to judge it."""
+    return bench.remember("first step, pilot", lambda: _simulate(bench, pilot_alone=True))
+
+
+def _simulate(bench: Bench, *, pilot_alone: bool = False) -> FirstStep:
     layer, ranks = _place(bench)
     problem = make_problem(bench.seed, d_in=layer.d_in, d_out=layer.d_out, cosine=1.0)
     x, v = (torch.from_numpy(value).to(bench.dtype) for value in (problem.x, problem.v))
     level = level_for(bench.error_budget, STATEMENTS)
     pilots = [_draws(bench, layer, rank, x, v, "pilot", PILOT) for rank in ranks]
     identical = all(bool((values == values[0]).all()) for pilot in pilots for values in pilot.values())
-    sizes = [PILOT, PILOT] if identical else _sizes(pilots, ranks, level)
+    sizes = [PILOT, PILOT] if identical or pilot_alone else _sizes(pilots, ranks, level)
     # A pilot that is enough is the sample. Otherwise fresh draws: keeping the pilot's would tie n to the mean.
     samples = [
         pilot if n <= PILOT else _draws(bench, layer, rank, x, v, "sample", n)
@@ -108,10 +114,11 @@ def _simulate(bench: Bench) -> FirstStep:
     ]  # fmt: skip
     found: dict[str, tuple[Magnitude, Magnitude]] = {}
     skews: dict[str, tuple[float, float]] = {}
-    for quantity in QUANTITIES:
-        low, high = (magnitude(rank, sample[quantity], "rms") for rank, sample in zip(ranks, samples, strict=True))
-        found[quantity] = (low, high)
-        skews[quantity] = (_skew(samples[0][quantity]), _skew(samples[1][quantity]))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is judged as such
+        for quantity in QUANTITIES:
+            low, high = (magnitude(rank, sample[quantity], "rms") for rank, sample in zip(ranks, samples, strict=True))
+            found[quantity] = (low, high)
+            skews[quantity] = (_skew(samples[0][quantity]), _skew(samples[1][quantity]))
     # A change of the output is a difference of two: each is rounded to some ten units of its own size, so that 1e5 units show it
     # to one part in a thousand or better.
     size = float(bench.layer(layer, bench.dtype)(x).detach().abs().max())
@@ -132,12 +139,28 @@ def _place(bench: Bench) -> tuple[Layer, tuple[int, int]]:
         if isinstance(declared, Adapter) and not _fits(declared, layer, ranks):
             continue
         try:
-            for rank in ranks:
-                bench.build(layer, rank)
+            follows = all(_follows(bench, layer, rank) for rank in ranks)
         except Exception:
             continue
-        return layer, ranks
-    raise Skip(f"it cannot be built at two ranks far enough apart: tried {', '.join(f'{layer.text} at {r}' for layer, r in PLACES)}")
+        if follows:
+            return layer, ranks
+    tried = ", ".join(f"{layer.text} at {r}" for layer, r in PLACES)
+    raise Skip(f"it cannot be built at two ranks far enough apart, or no longer follows its rank there: tried {tried}")
+
+
+def _follows(bench: Bench, layer: Layer, rank: int) -> bool:
+    """Whether the rank still makes a difference there: no full matrix stands in, no factor is cut to the layer's width."""
+    declared = bench.subject.declared
+    built = bench.build(layer, rank)
+    if bench.full_at(rank, layer) is not None:
+        return False
+    if isinstance(declared, WrappedAdapter):
+        counts = [declared.parameters(r, layer.d_in, layer.d_out) for r in (rank - 1, rank)]
+        return counts[1] > counts[0]
+    if declared is None:
+        smaller = bench.build(layer, rank - 1)
+        return sum(p.numel() for p in built.trained().values()) > sum(p.numel() for p in smaller.trained().values())
+    return True
 
 
 def _fits(adapter: Adapter, layer: Layer, ranks: tuple[int, int]) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from rsverify.conformance.bench import TALL, Bench, Built
 from rsverify.conformance.registry import Skip
 from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.fullmatrix import FullMatrix
 from rsverify.definitions.registry import Declared, as_declared
 
 
@@ -92,26 +93,42 @@ def algebra(bench: Bench) -> Algebra:
     return found
 
 
+def full_algebra(bench: Bench, full: FullMatrix, rank: int) -> Algebra:
+    """Where the factors of the full matrices are that stand in at that rank.
+
+    Raises: Skip where they cannot be told from their shapes and names.
+    """
+    found = _match(full.adapter, bench.build(TALL, rank), claimed=True)
+    if isinstance(found, str):
+        raise Skip(found)
+    return found
+
+
 def _find(bench: Bench) -> Algebra | str:
     claimed = bench.subject.declared
     adapter = claimed or as_declared("lora")
-    built = bench.build(TALL)
-    own = {name: value for name, value in built.own().items() if value.numel() > 1 or claimed is not None}
-    if isinstance(claimed, Adapter) and "base-weight" in claimed.tags:
+    if bench.full_at(bench.rank) is not None:
+        return f"at rank {bench.rank} full matrices stand in for {adapter.name}'s product: see the checks of full matrices"
+    return _match(adapter, bench.build(TALL), claimed=claimed is not None)
+
+
+def _match(adapter: Declared, built: Built, *, claimed: bool) -> Algebra | str:
+    own = {name: value for name, value in built.own().items() if value.numel() > 1 or claimed}
+    if claimed and isinstance(adapter, Adapter) and "base-weight" in adapter.tags:
         own = {**own, **{name: value for name, value in dict(built.module.named_parameters()).items() if value.shape == built.W.shape}}
     wanted = _shapes(adapter, built)
-    if claimed is None and len(own) != 2:
+    if not claimed and len(own) != 2:
         return "which algebra its factors follow is not declared (init=) and they are not LoRA's two"
     places: dict[str, Match] = {}
     for factor, shape in wanted.items():
         place = _place(factor, shape, own, {match.name for match in places.values()})
         if place is None:
-            if claimed is None:
+            if not claimed:
                 return "which algebra its factors follow is not declared (init=) and their shapes are not LoRA's"
             held = ", ".join(f"{name} {tuple(value.shape)}" for name, value in own.items())
             return f"no tensor of the module could be told to be factor {factor} {shape} of {adapter.name}; it holds {held or 'none'}"
         places[factor] = place
-    return Algebra(adapter, places, claimed is not None)
+    return Algebra(adapter, places, claimed)
 
 
 def _place(factor: str, shape: tuple[int, ...], own: Mapping[str, Tensor], taken: set[str]) -> Match | None:

@@ -21,6 +21,10 @@ FIRST = "check_build_module"
 """What must hold before any other check means anything."""
 
 
+ERROR_BUDGET = 1e-6
+"""Rate at which all checks together may fail a sound adapter by chance, unless another is given."""
+
+
 class CheckFailed(RsverifyError, AssertionError):
     """At least one check failed that was not expected to; `results` holds all of them."""
 
@@ -39,7 +43,7 @@ def check_adapter(
     callback: Callable[[CheckResult], None] | None = None,
     only: Sequence[str] | None = None,
     seed: int = 0,
-    error_budget: float = 1e-6,
+    error_budget: float = ERROR_BUDGET,
 ) -> list[CheckResult]:
     """Every check that applies to an adapter implementation, and what it said.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -11,9 +12,13 @@ from torch import Tensor, nn
 
 from rsverify.definitions.registry import Declared, adapters, as_declared
 from rsverify.definitions.rules import ScalingRule, as_rule
+from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import InputError, suggest
 
 INITS = ("identity", "random", "residual")
+
+QUANTITIES = ("gradient_norm", "update:sgd", "update:adamw", "loss_decrease:sgd", "loss_decrease:adamw")
+"""What the stability checks measure of the first step: a quantity, and the optimizer that takes the step."""
 
 ARGUMENTS = {
     "build": ("rank", "base", "alpha"),
@@ -29,10 +34,31 @@ ARGUMENTS = {
     "combine": ("module", "names", "weights"),
     "convert": ("module",),
     "redistribute": ("module", "rank"),
+    "parts": ("module",),
 }
 """The positional arguments that each capability is called with."""
 
 CAPABILITIES = tuple(name for name in ARGUMENTS if name != "build")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One product inside an adapted layer that is made of several: a projection of a fused weight, or an expert.
+
+    Args:
+        up, down: the module's own factors, (rows, rank) and (rank, d_in), or views of them: checks write to `up`.
+        rank, alpha: those of this part, from which the subject's rule makes its scale.
+        rows: the rows of the fused weight that it adds to, first and last + 1; None for all of them.
+        weight: what its product is multiplied with besides its scale, as an expert's by its router.
+    """
+
+    up: Tensor
+    down: Tensor
+    _: KW_ONLY
+    rank: int
+    alpha: float
+    rows: tuple[int, int] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +84,9 @@ class Subject:
         combine: combine(module, names, weights) -> name of a new adapter, the weighted sum of others.
         convert: convert(module) -> what `load` turns into a plain adapter on the original pretrained weight.
         redistribute: redistribute(module, rank), in place: another rank for the same adapter.
+        exponents: powers of the rank that the implementation claims, by quantity (of QUANTITIES), at alpha held fixed: what the stability
+            checks hold it to where nothing is declared that could be derived or simulated, e.g. {"update:sgd": 0}.
+        parts: parts(module) -> {name: rv.Part}, where the layer is made of several products: projections of a fused weight, experts.
     Raises: InputError for a capability with the wrong signature, an unknown init, an unusable rule or alpha.
     """
 
@@ -78,13 +107,23 @@ class Subject:
     combine: Callable[[Any, list[str], list[float]], str] | None = None
     convert: Callable[[Any], Any] | None = None
     redistribute: Callable[[Any, int], Any] | None = None
+    parts: Callable[[Any], Mapping[str, Part]] | None = None
+    exponents: Mapping[str, float] = field(default_factory=dict)
     remake: Callable[[str], Subject] | None = field(default=None, init=False, repr=False, compare=False)
     """The same subject under another rule, where we can build it ourselves."""
+    full: Subject | None = field(default=None, init=False, repr=False, compare=False)
+    """The same subject with full matrices where its declaration says that they stand in, where we can build it ourselves."""
 
     def __post_init__(self) -> None:
         for name, arguments in ARGUMENTS.items():
             _check_signature(name, getattr(self, name), arguments)
         as_rule(self.rule).gamma(3, self.alpha)
+        for quantity, power in self.exponents.items():
+            if quantity not in QUANTITIES:
+                known = ", ".join(QUANTITIES)
+                raise InputError(f"exponents: {quantity!r} is none of {known}{suggest(quantity, QUANTITIES)}")
+            if not math.isfinite(power):
+                raise InputError(f"exponents: {quantity}={power!r}; expected a finite power of the rank, e.g. -0.5")
         if isinstance(self.init, str) and self.init not in INITS and self.init not in adapters():
             known = [*INITS, *adapters()]
             raise InputError(f"init={self.init!r} is neither of {', '.join(INITS)} nor a declared adapter{suggest(self.init, known)}")
@@ -122,8 +161,14 @@ class Subject:
 
 def starts_at_nothing(adapter: Declared) -> bool:
     """Whether a factor that is zero at init makes the added weight vanish."""
-    laws = getattr(adapter, "laws", None)
-    return True if laws is None else any(law.text() in ("zero", "frozen(zero)") for law in laws.values())
+    laws = adapter.core.laws if isinstance(adapter, WrappedAdapter) else adapter.laws
+    return any(law.text() in ("zero", "frozen(zero)") for law in laws.values())
+
+
+def with_full(subject: Subject, full: Subject) -> Subject:
+    """The subject, knowing itself with full matrices at large ranks."""
+    object.__setattr__(subject, "full", full)
+    return subject
 
 
 def with_remake(subject: Subject, remake: Callable[[str], Subject]) -> Subject:

@@ -14,10 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from rsverify.definitions.laws import Law
 from rsverify.errors import AdapterError, InputError, UnknownName
 from rsverify.expressions import Expression
+
+if TYPE_CHECKING:
+    from rsverify.definitions.fullmatrix import FullMatrix
 
 Sizes = Callable[[int, int, int], Mapping[str, int]]
 """From (d_in, d_out, r) to the sizes of the axes that do not follow by themselves."""
@@ -67,6 +71,8 @@ class Adapter:
             function of (d_in, d_out, r) that returns a mapping (`RoundedSizes` where it rounds what formulas say).
         rule, source, counts, tags, note: the usual scaling rule, where the adapter comes from, what its rank counts, tags
             for the conformance suite, and anything a reader must know.
+        full: the adapter that stands in where the rank makes a factor full, if implementations have one. The witnesses speak of
+            the product at every rank.
         factors: the law of each factor by its name, in the order of the operands.
     Raises: AdapterError, with the expression and the place marked.
     """
@@ -81,6 +87,7 @@ class Adapter:
     counts: str
     tags: frozenset[str]
     note: str
+    full: FullMatrix | None
 
     def __init__(
         self,
@@ -94,11 +101,13 @@ class Adapter:
         counts: str = "rows of A",
         tags: frozenset[str] | set[str] = frozenset(),
         note: str = "",
+        full: FullMatrix | None = None,
         **factors: Law,
     ) -> None:
         values = {
             "name": name, "expression": expression, "laws": MappingProxyType(dict(factors)), "rank_axes": tuple(rank_axes),
             "sizes": sizes, "rule": rule, "source": source, "counts": counts, "tags": frozenset(tags), "note": note,
+            "full": full,
         }  # fmt: skip
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -191,10 +200,11 @@ class Adapter:
 
 
 def replace_adapter(adapter: Adapter, *, name: str | None = None, factors: Mapping[str, Law] | None = None) -> Adapter:
-    """A copy with another name or other laws."""
+    """A copy with another name or other laws; with other laws, what stands in at large ranks is no longer known."""
     return Adapter(
         name or adapter.name, adapter.expression, rank_axes=adapter.rank_axes, sizes=adapter.sizes, rule=adapter.rule,
-        source=adapter.source, counts=adapter.counts, tags=adapter.tags, note=adapter.note, **dict(factors or adapter.laws),
+        source=adapter.source, counts=adapter.counts, tags=adapter.tags, note=adapter.note,
+        full=None if factors else adapter.full, **dict(factors or adapter.laws),
     )  # fmt: skip
 
 

@@ -5,20 +5,25 @@
 A claim without its quantity and optimizer is half a claim, so both must be given; every message names them, and the
 statistic, probe, regime and steps beside them. The judge is the one of `verify`: theory speaks where it can, simulation
 always does, and where the two disagree nothing holds.
+
+An implementation is asserted about as a declaration is: a function build(rank, base, alpha) that makes torch modules, or an
+rv.Subject. Its modules are simulated as they are built, and simulation alone decides.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.ranks import parse_ranks
+from rsverify.definitions.registry import as_declared
 from rsverify.definitions.rules import ALPHA, ScalingRule
+from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import InputError, NotDerivable, RuleError
 from rsverify.records import Claim, Estimate, Prediction, Row, Stability
 from rsverify.statistics.design import RATIO_MARGIN, SHARE
@@ -32,15 +37,30 @@ RANKS = (4, 16, 64, 256, 1024)
 """Far enough for the limit to show, few enough for a test."""
 
 Rule = ScalingRule | str | Callable[[float, float], float]
+Judged = Adapter | WrappedAdapter | str | Callable[..., Any]
+"""A declared adapter by object or name, a function build(rank, base, alpha), or an rv.Subject (which is no type of this light module)."""
+
+MODULE_DRAWS = 20_000
+"""Draws of a module, all ranks together, where the caller sets no budget: some twenty seconds at the most."""
 
 
 def assert_rank_stable(
-    adapter: Adapter | str, rule: Rule, *, quantity: str, optimizer: Optimizer | str, allow_inconclusive: bool = False, **options: Any
+    adapter: Judged | Any,
+    rule: Rule | None = None,
+    *,
+    quantity: str,
+    optimizer: Optimizer | str,
+    allow_inconclusive: bool = False,
+    **options: Any,
 ) -> Row:
     """The quantity neither vanishes nor grows with rank: its exponent lies within +-margin of 0.
 
-    Args: statistic="rms", probe="aligned", steps=1, regime="rank", ranks=RANKS, alpha=20, seed=0, margin=0.1, d_in=24,
-        d_out=16, budget=rv.Budget(...), error_budget (rate of false failures; the plugin's, or 1e-6).
+    Args:
+        adapter: declared (object or name), a function build(rank, base, alpha), a module's class included, or an rv.Subject.
+        rule: may be left out for what has one: the usual rule of a declaration, the claimed one of a subject. Modules are simulated as
+            they are built, and it is not applied to them.
+        options: statistic="rms", probe="aligned", steps=1, regime="rank", ranks=RANKS, alpha=20, seed=0, margin=0.1, d_in=24,
+            d_out=16, budget=rv.Budget(...), error_budget (rate of false failures; the plugin's, or 1e-6).
     Returns: the judged row, for a closer look.
     Raises: AssertionError where it does not hold; its subclass Inconclusive, with the price, where nobody can tell.
     """
@@ -48,22 +68,34 @@ def assert_rank_stable(
 
 
 def assert_collapses(
-    adapter: Adapter | str, rule: Rule, *, quantity: str, optimizer: Optimizer | str, allow_inconclusive: bool = False, **options: Any
+    adapter: Judged | Any,
+    rule: Rule | None = None,
+    *,
+    quantity: str,
+    optimizer: Optimizer | str,
+    allow_inconclusive: bool = False,
+    **options: Any,
 ) -> Row:
     """The quantity vanishes as rank grows: its exponent lies below -margin. Arguments and errors as `assert_rank_stable`."""
     return _assert_stability("collapses", adapter, rule, quantity, optimizer, allow_inconclusive, options)
 
 
 def assert_explodes(
-    adapter: Adapter | str, rule: Rule, *, quantity: str, optimizer: Optimizer | str, allow_inconclusive: bool = False, **options: Any
+    adapter: Judged | Any,
+    rule: Rule | None = None,
+    *,
+    quantity: str,
+    optimizer: Optimizer | str,
+    allow_inconclusive: bool = False,
+    **options: Any,
 ) -> Row:
     """The quantity grows without bound with rank: its exponent lies above margin. Arguments and errors as `assert_rank_stable`."""
     return _assert_stability("explodes", adapter, rule, quantity, optimizer, allow_inconclusive, options)
 
 
 def assert_exponent(
-    adapter: Adapter | str,
-    rule: Rule,
+    adapter: Judged | Any,
+    rule: Rule | None = None,
     *,
     exponent: float | Fraction,
     quantity: str,
@@ -133,8 +165,8 @@ def _assert_checks(subject: Any, what: str, names: Sequence[str], allow_inconclu
 
 def _assert_stability(
     wanted: Stability,
-    adapter: Adapter | str,
-    rule: Rule,
+    adapter: Judged | Any,
+    rule: Rule | None,
     quantity: str,
     optimizer: Optimizer | str,
     allow_inconclusive: bool,
@@ -155,9 +187,11 @@ def _all_of(answers: set[Answer], derived: Prediction | None) -> Answer:
     return "inconclusive" if "inconclusive" in answers else "confirmed"
 
 
-def _judged(adapter: Adapter | str, rule: Rule, quantity: str, optimizer: Optimizer | str, options: dict[str, Any]) -> tuple[Row, float]:
+def _judged(
+    adapter: Judged | Any, rule: Rule | None, quantity: str, optimizer: Optimizer | str, options: dict[str, Any]
+) -> tuple[Row, float]:
     """Ask theory and simulation, and the judge about both."""
-    from rsverify.montecarlo import estimate
+    from rsverify.montecarlo import Budget, estimate
     from rsverify.symbolic import derive
 
     claim_options = {"statistic": "rms", "probe": "aligned", "steps": 1, "regime": "rank"}
@@ -167,22 +201,75 @@ def _judged(adapter: Adapter | str, rule: Rule, quantity: str, optimizer: Optimi
     claim_options |= {key: options[key] for key in claim_options if key in options}
     rate = float(options.get("error_budget") or ERROR_BUDGET.get())
     margin = float(options.get("margin", MARGIN))
-    budget: Budget | None = options.get("budget")
+    subject = _subject(adapter, rule)
+    built = not isinstance(subject.adapter, Adapter)
+    budget: Budget | None = options.get("budget") or (Budget(draws=MODULE_DRAWS) if built else None)
     ranks = parse_ranks(options.get("ranks", RANKS))
     # One assertion is one statement to its caller: every point of the curve and the exponent share its rate.
     seen: Estimate = estimate(
-        adapter, rule, optimizer=optimizer, quantity=quantity, **claim_options, ranks=ranks,
-        alpha=options.get("alpha", ALPHA), seed=options.get("seed", 0), margin=margin, budget=budget, error_budget=rate,
-        statements=len(ranks) + 1, d_in=options.get("d_in", 24), d_out=options.get("d_out", 16),
+        subject.adapter, subject.rule, optimizer=optimizer, quantity=quantity, **claim_options, ranks=ranks,
+        alpha=options.get("alpha", subject.alpha), seed=options.get("seed", 0), margin=margin, budget=budget, error_budget=rate,
+        statements=len(ranks) + 1, d_in=options.get("d_in", 24), d_out=options.get("d_out", 16), sequential=built,
     )  # fmt: skip
     derived, silent = None, {}
-    try:
-        derived = derive(adapter, rule, optimizer=optimizer, quantity=quantity, **claim_options)
-    except NotDerivable as error:
-        silent["symbolic"] = error.reason
-    except RuleError as error:
-        silent["symbolic"] = str(error)
+    if built:
+        silent["symbolic"] = "a module, simulated as it is built: there is no declaration to derive from"
+    else:
+        try:
+            derived = derive(subject.adapter, subject.rule, optimizer=optimizer, quantity=quantity, **claim_options)
+        except NotDerivable as error:
+            silent["symbolic"] = error.reason
+        except RuleError as error:
+            silent["symbolic"] = str(error)
     return judge(seen.claim, predicted=derived, estimated=seen, measured=None, silent=silent, headline=False, margin=margin), rate
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is simulated, a declaration or a function that builds modules; the rule in question; alpha where the caller gives none."""
+
+    adapter: Any
+    rule: Rule
+    alpha: float = ALPHA
+
+
+def _subject(adapter: Judged | Any, rule: Rule | None) -> _Asked:
+    """Raises: InputError for a module (it has one rank), for what is nothing of the kind, and for a function without a rule."""
+    if isinstance(adapter, str | Adapter | WrappedAdapter):
+        declared = as_declared(adapter)
+        asked: Rule = declared.rule if rule is None else rule
+        if isinstance(declared, Adapter):
+            return _Asked(declared, asked)
+        from rsverify.conformance.declared import declared_subject
+
+        return _Asked(_named(declared_subject(declared, asked).build, declared.name), asked)
+    if callable(getattr(adapter, "named_parameters", None)) and not isinstance(adapter, type):
+        raise InputError(
+            f"adapter is a {type(adapter).__name__} of one rank, which has no exponent; expected its class or a function"
+            " build(rank, base, alpha) that makes one of any rank"
+        )
+    subject: Any = adapter
+    build = getattr(subject, "build", None)
+    if callable(build):
+        name = str(getattr(build, "__name__", subject.declared.name if subject.declared is not None else "the subject"))
+        return _Asked(_named(build, name), subject.rule if rule is None else rule, subject.alpha)
+    if not callable(adapter):
+        raise InputError(
+            f"adapter={adapter!r}; expected a declared adapter, its name, a function build(rank, base, alpha) or an rv.Subject"
+        )
+    if rule is None:
+        raise InputError("rule is missing: a function that builds modules claims none; name the one it follows, e.g. 'alpha/r'")
+    return _Asked(adapter, rule)
+
+
+def _named(build: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function under a name that a claim can carry."""
+
+    def named_build(rank: int, base: Any, alpha: float) -> Any:
+        return build(rank, base, alpha)
+
+    named_build.__name__ = name
+    return named_build
 
 
 def _answer(answer: Answer, row: Row, wanted: str, rate: float, allow_inconclusive: bool, centre: float) -> Row:

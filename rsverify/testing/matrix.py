@@ -13,7 +13,7 @@ from rsverify.conformance import check_adapter
 from rsverify.conformance.registry import checks
 from rsverify.testing.mutants import Mutant, mutants
 from rsverify.testing.mutants.cures import cures
-from rsverify.testing.mutants.reference import SOUND
+from rsverify.testing.mutants.reference_blocks import SOUND
 
 HEAD = """# Mutants and the checks that catch them
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from rsverify.conformance import firststep
 from rsverify.conformance.bench import Bench
 from rsverify.conformance.declared import declared_subject
 from rsverify.conformance.registry import checks
+from rsverify.definitions.adapters.lora_xs import of_the_base
+from rsverify.errors import InputError
 
 
 class Lora(nn.Module):
@@ -116,10 +120,63 @@ def test_an_update_that_rounding_hides_is_inconclusive():
     assert results["check_loss_decrease_sgd"].status == results["check_gradient_norm"].status == "passed"
 
 
-def test_what_is_not_derivable_says_why():
-    results = run("dora")
-    assert {r.status for r in results.values()} == {"skipped"}
-    assert all("norm" in r.reason for r in results.values())
+@pytest.mark.statistical
+@pytest.mark.parametrize("name", ["dora", "pissa", "olora", "delora", "fourierft"])
+def test_what_is_not_multilinear_is_held_to_a_simulation_of_its_declaration(name):
+    results = run(name)
+    assert {r.status for r in results.values()} == {"passed"}, results
+    assert all("simulated from its declaration as a module" in r.reason and "aligned probe" in r.reason for r in results.values())
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("name", ["dora", "delora"])
+def test_a_wrong_rule_of_what_is_not_multilinear_is_told(name):
+    """It claims alpha/sqrt(r) and divides by r: a subject under another rule than the one it was built with."""
+    subject = replace(declared_subject(name, "alpha/r"), rule="alpha/sqrt(r)")
+    results = run(subject)
+    failed = [r for r in results.values() if r.status == "failed"]
+    # A step of unit length hides gamma: DeLoRA's update and loss decrease under SGD need not show it.
+    assert len(failed) >= 3, results
+    assert all("goes as" in r.reason or "times what the declared laws give" in r.reason for r in failed)
+
+
+class Experts(nn.Module):
+    """Two LoRAs side by side, which nobody declared."""
+
+    def __init__(self, rank, base, alpha, power=0.5):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.parts = nn.ModuleList(Lora(rank, nn.Linear(base.in_features, base.out_features, False, dtype=base.weight.dtype), alpha)
+                                   for _ in range(2))  # fmt: skip
+        for part in self.parts:
+            part.base = None
+        self.gamma = alpha / rank**power
+
+    def forward(self, x):
+        return self.base(x) + self.gamma * sum((x @ part.A.T) @ part.B.T for part in self.parts)
+
+
+CLAIMS = {"gradient_norm": 0.0, "update:sgd": 0.0, "loss_decrease:sgd": 0.0, "update:adamw": 0.5, "loss_decrease:adamw": 0.5}
+
+
+@pytest.mark.statistical
+def test_an_undeclared_adapter_is_measured_and_held_to_what_it_claims():
+    bare = run(rv.Subject(Experts, rule="alpha/sqrt(r)"))
+    assert {r.status for r in bare.values()} == {"skipped"}
+    assert "measured without judging" in bare["check_update_sgd"].reason and "stable" in bare["check_update_sgd"].reason
+    assert "explodes" in bare["check_update_adamw"].reason
+    claiming = run(rv.Subject(Experts, rule="alpha/sqrt(r)", exponents=CLAIMS))
+    assert {r.status for r in claiming.values()} == {"passed"}, claiming
+    wrong = run(rv.Subject(lambda rank, base, alpha: Experts(rank, base, alpha, 1.0), rule="alpha/sqrt(r)", exponents=CLAIMS))
+    assert {r.status for r in wrong.values()} == {"failed"}, wrong
+    assert "claimed: r**+0.000" in wrong["check_update_sgd"].reason
+
+
+def test_claimed_exponents_are_refused_where_they_cannot_be_meant():
+    with pytest.raises(InputError, match=r"exponents: 'update:sdg' is none of .*did you mean 'update:sgd'"):
+        rv.Subject(Lora, exponents={"update:sdg": 0.0})
+    with pytest.raises(InputError, match="exponents: gradient_norm=nan"):
+        rv.Subject(Lora, exponents={"gradient_norm": float("nan")})
 
 
 @pytest.mark.statistical
@@ -142,3 +199,36 @@ def test_draws_do_not_depend_on_what_was_checked_before():
     torch.manual_seed(77)
     two.trained()
     assert firststep.first_step(one).magnitudes == firststep.first_step(two).magnitudes
+
+
+class LoraXS(nn.Module):
+    """LoRA-XS as its authors have it: R between the base's own singular vectors."""
+
+    def __init__(self, rank, base, alpha, power=1.0):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        U, S, Vh = torch.linalg.svd(base.weight.detach(), full_matrices=False)
+        self.register_buffer("B", U[:, :rank].clone())
+        self.register_buffer("A", S[:rank, None] * Vh[:rank])
+        self.R = nn.Parameter(1e-5 * torch.randn(rank, rank, dtype=base.weight.dtype))
+        self.gamma = alpha / rank**power
+
+    def forward(self, x):
+        return self.base(x) + self.gamma * ((x @ self.A.T) @ self.R.T) @ self.B.T
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("init", ["lora-xs", of_the_base()], ids=["by name", "of the base"])
+def test_lora_xs_between_the_bases_own_singular_vectors(init):
+    """Under the law of random frames its constants would be others: found while declaring it."""
+    results = {r.name: r for r in rv.check_adapter(rv.Subject(LoraXS, init=init), on_fail="return")}
+    assert [(r.name, r.reason) for r in results.values() if r.status in ("failed", "inconclusive")] == []
+    assert "as a module" in results["check_update_sgd"].reason
+    wrong = run(rv.Subject(lambda rank, base, alpha: LoraXS(rank, base, alpha, 0.5), init=init))
+    assert sum(r.status == "failed" for r in wrong.values()) >= 3, wrong
+
+
+@pytest.mark.statistical
+def test_the_declared_lora_xs_of_the_base_is_sound():
+    results = rv.check_adapter(declared_subject(of_the_base()), on_fail="return")
+    assert [(r.name, r.reason) for r in results if r.status in ("failed", "inconclusive")] == []

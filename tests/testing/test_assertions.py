@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+import torch
+from torch import nn
 
 import rsverify as rv
 from rsverify.errors import InputError, UnknownName
@@ -180,3 +182,78 @@ def test_the_room_is_reached_lazily() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert rv.testing.strategies.ranks and rv.testing.assertions.assert_rank_stable and "testing" not in rv.__all__
+
+
+class Lora(nn.Module):
+    """LoRA as a user writes it, under alpha / r**power."""
+
+    def __init__(self, rank, base, alpha, power=1.0):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.A = nn.Parameter(torch.empty(rank, base.in_features, dtype=base.weight.dtype))
+        nn.init.kaiming_uniform_(self.A, a=5**0.5)
+        self.B = nn.Parameter(torch.zeros(base.out_features, rank, dtype=base.weight.dtype))
+        self.gamma = alpha / rank**power
+
+    def forward(self, x):
+        return self.base(x) + self.gamma * (x @ self.A.T) @ self.B.T
+
+
+def root(rank, base, alpha):
+    return Lora(rank, base, alpha, 0.5)
+
+
+FEW = {"ranks": "16,64,256"}
+
+
+@pytest.mark.statistical
+def test_modules_are_asserted_about_as_they_are_built(heard) -> None:
+    assert_rank_stable(root, "alpha/sqrt(r)", **SGD, **FEW)
+    assert_exponent(rv.Subject(Lora), exponent=0, **ADAMW, **FEW)
+    row = assert_collapses(Lora, "alpha/r", **SGD, **FEW)
+    assert row.predicted is None and "as it is built" in row.silent["symbolic"]
+    assert [statement.answer for statement in heard] == ["confirmed"] * 3 and {statement.rate for statement in heard} == {1e-6}
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(
+    ("assertion", "subject", "said"),
+    [
+        (assert_rank_stable, Lora, "found collapses"),
+        (assert_collapses, root, "found stable"),
+        (assert_explodes, rv.Subject(Lora), "found collapses"),
+    ],
+)
+def test_what_does_not_hold_of_a_module_fails(heard, assertion, subject, said) -> None:
+    """A rule that is only claimed does not help: the module is what is simulated."""
+    with pytest.raises(AssertionError, match=said) as caught:
+        assertion(subject, "alpha/sqrt(r)", **SGD, **FEW)
+    assert not isinstance(caught.value, Inconclusive) and "as built" in str(caught.value)
+    with pytest.raises(AssertionError, match=r"exponent 0.5 \+- 0.1; found"):
+        assert_exponent(subject, "alpha/sqrt(r)", exponent=0.5, **SGD, **FEW)
+
+
+@pytest.mark.statistical
+def test_few_draws_of_a_module_are_inconclusive_and_name_their_price() -> None:
+    with pytest.raises(Inconclusive, match="cannot tell whether") as caught:
+        assert_rank_stable(root, "alpha/sqrt(r)", ranks="16,32", budget=rv.Budget(draws=64), **SGD)
+    assert caught.value.price
+
+
+@pytest.mark.statistical
+def test_adapters_that_are_not_multilinear_are_simulated_as_modules() -> None:
+    row = assert_exponent("delora", "alpha/sqrt(r)", exponent=0, quantity="gradient_norm", steps=0, optimizer="sgd", **FEW)
+    assert row.claim.adapter == "delora" and row.predicted is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "rule", "said"),
+    [
+        (Lora(2, nn.Linear(3, 3), 1.0), "alpha/r", "is a Lora of one rank"),
+        (Lora, None, "rule is missing"),
+        (7, "alpha/r", "adapter=7; expected a declared adapter"),
+    ],
+)
+def test_what_is_no_adapter_is_refused(subject, rule, said) -> None:
+    with pytest.raises(InputError, match=said):
+        assert_rank_stable(subject, rule, **SGD)

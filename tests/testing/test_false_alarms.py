@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,19 @@ def test_answers_of_other_checks_are_not_mixed(benchmark, monkeypatch, tmp_path)
     benchmark.main(["--adapters", "1", "--out", str(tmp_path / "found.json")])
     with pytest.raises(SystemExit, match="other draws or other checks"):
         benchmark.main(["--adapters", "1", "--draws", "64", "--out", str(tmp_path / "found.json")])
+
+
+def test_answers_do_not_depend_on_the_workers(tmp_path):
+    rows = []
+    for workers in ("1", "2"):
+        out = tmp_path / f"{workers}.json"
+        command = [sys.executable, str(_FILE), "--adapters", "3", "--workers", workers, "--only", "check_init_identity", "--out", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "3 of 3, some 0 min left" in done.stdout and "at a rate of at most" in done.stdout
+        rows.append(json.loads(out.read_text())["rows"])
+    assert rows[0] == rows[1] and len(rows[0]) == 3
+
+
+def test_a_count_that_cannot_be_meant_is_refused(benchmark, tmp_path):
+    with pytest.raises(SystemExit, match="--workers 0: expected whole numbers from 1"):
+        benchmark.main(["--workers", "0", "--out", str(tmp_path / "found.json")])

@@ -13,7 +13,8 @@ import torch
 from rsverify.conformance import check_adapter
 from rsverify.testing.mutants import mutants
 from rsverify.testing.mutants.cures import Cure, cures, run_inside
-from rsverify.testing.mutants.reference import LORA, SOUND
+from rsverify.testing.mutants.reference import LORA
+from rsverify.testing.mutants.reference_blocks import SOUND
 from rsverify.testing.mutants.registry import FAMILIES
 from rsverify.testing.mutants.scenarios import effect, stirred
 
@@ -33,10 +34,10 @@ def test_causes_and_code_are_distinct() -> None:
 
 
 def test_distinct_cures_are_enough_and_each_mutant_has_one() -> None:
-    """A line is known by its number: written in two ways, or under two places, it would still be one."""
+    """A line is known by where it stands: written in two ways, or under two places, it would still be one."""
     found = cures()
     assert set(found) == set(ALL)
-    assert len({found[name].number() for name in ALL}) == len({found[name] for name in ALL}) >= 40
+    assert len({found[name].spot() for name in ALL}) == len({found[name] for name in ALL}) >= 40
 
 
 @pytest.mark.training
@@ -44,16 +45,16 @@ def test_distinct_cures_are_enough_and_each_mutant_has_one() -> None:
 def test_a_cure_stands_where_the_mutant_differs(name: str) -> None:
     """The sound partner runs the line inside the piece that the mutant replaces: another line, or none, cannot be named."""
     lines = run_inside(ALL[name])
-    assert cures()[name].number() in lines
+    assert cures()[name].spot() in lines
 
 
 @pytest.mark.training
 def test_a_wrong_cure_is_refused() -> None:
     """A line that the piece does not run, and one that nobody wrote."""
     mutant = ALL["set_scale_compounds"]
-    assert Cure("merged", "weight.copy_(weight.to(delta.dtype) + delta)").number() not in run_inside(mutant)
+    assert Cure("merged", "weight.copy_(weight.to(delta.dtype) + delta)").spot() not in run_inside(mutant)
     with pytest.raises(ValueError, match="holds 0 lines"):
-        Cure("rescaled", "m.slot.s *= float(s)").number()
+        Cure("rescaled", "m.slot.s *= float(s)").spot()
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -19,7 +19,7 @@ from rsverify.conformance.subject import Subject
 OTHER_RULES = ("alpha/r", "alpha/sqrt(r)", "alpha/r**0.75")
 
 
-def _load(bench: Bench, subject: Subject, saved: Any, built: Built) -> Built:
+def load_saved(bench: Bench, subject: Subject, saved: Any, built: Built) -> Built:
     """The saved adapter on a fresh layer with the same pretrained weight, loaded under another seed than it was built with."""
     assert subject.load is not None
     base = bench.layer(built.layer, built.dtype)
@@ -30,7 +30,8 @@ def _load(bench: Bench, subject: Subject, saved: Any, built: Built) -> Built:
     return replace(built, module=module, base=base)
 
 
-def _compare(found: Built, expected: Tensor, x: Tensor, what: str) -> None:
+def compare_loaded(found: Built, expected: Tensor, x: Tensor, what: str) -> None:
+    """Raise where a loaded layer's output is not the expected one, saying by what it is off."""
     after = found(x)
     if close(after, expected, found):
         return
@@ -64,7 +65,7 @@ def check_load_function(bench: Bench) -> str | None:
             saved = subject.save(built.module)
             if not close(built(x), expected, built):
                 raise Wrong("saving changes what the layer computes")
-            _compare(_load(held, subject, saved, built), expected, x, f"rule {subject.scaling}, r={rank}, alpha={alpha:g}")
+            compare_loaded(load_saved(held, subject, saved, built), expected, x, f"rule {subject.scaling}, r={rank}, alpha={alpha:g}")
     return None
 
 
@@ -76,7 +77,7 @@ def check_load_scale(bench: Bench) -> str | None:
     for rank in bench.ranks:
         built = bench.trained(TALL, rank, alpha=bench.other_alpha)
         x = bench.x(TALL)
-        loaded = _load(bench, s, s.save(built.module), built)
+        loaded = load_saved(bench, s, s.save(built.module), built)
         before = loaded(x)
         s.set_scale(loaded.module, 1.0)
         after = loaded(x)
@@ -96,7 +97,7 @@ def check_save_scaled(bench: Bench) -> str | None:
     x = bench.x(TALL)
     s.set_scale(built.module, 3.0)
     scaled = built(x)
-    loaded = _load(bench, s, s.save(built.module), built)(x)
+    loaded = load_saved(bench, s, s.save(built.module), built)(x)
     s.set_scale(built.module, 1.0)
     plain = built(x)
     if close(loaded, scaled, built):
@@ -117,7 +118,7 @@ def check_save_copies(bench: Bench) -> str | None:
     expected = built(x)
     saved = s.save(built.module)
     bench.stir(built, "later")
-    if not close(_load(bench, s, saved, built)(x), expected, built):
+    if not close(load_saved(bench, s, saved, built)(x), expected, built):
         raise Wrong("training on after saving changes what was saved: it holds the parameters themselves, not copies")
     return None
 
@@ -136,7 +137,7 @@ def check_save_merged(bench: Bench) -> str | None:
         saved = s.save(built.module)
     except Exception as error:
         return f"saving while merged is refused: {type(error).__name__}"
-    _compare(_load(bench, s, saved, built), expected, x, "saved while merged")
+    compare_loaded(load_saved(bench, s, saved, built), expected, x, "saved while merged")
     return None
 
 
@@ -146,7 +147,7 @@ def check_load_trained(bench: Bench) -> str | None:
     s = bench.subject
     assert s.save is not None
     built = bench.trained()
-    loaded = _load(bench, s, s.save(built.module), built)
+    loaded = load_saved(bench, s, s.save(built.module), built)
     trainable = [name for name, p in loaded.base.named_parameters() if p.requires_grad]
     if trainable:
         raise Wrong(f"after loading, the base layer's {named(trainable)} require gradients: training goes on with the pretrained layer")
@@ -170,7 +171,7 @@ def check_load_order(bench: Bench) -> str | None:
     saved = s.save(built.module)
     if not isinstance(saved, Mapping):
         raise Skip(f"what is saved is {type(saved).__name__}: it has no keys to reorder")
-    _compare(_load(bench, s, _reversed(saved), built), expected, x, "with the keys in reverse order")
+    compare_loaded(load_saved(bench, s, _reversed(saved), built), expected, x, "with the keys in reverse order")
     return None
 
 
@@ -281,6 +282,6 @@ def check_convert_function(bench: Bench) -> str | None:
             x = held.x(TALL)
             expected = built(x)
             assert subject.convert is not None
-            loaded = _load(held, subject, subject.convert(built.module), built)
-            _compare(loaded, expected, x, f"converted to a plain adapter under rule {subject.scaling}, r={rank}")
+            loaded = load_saved(held, subject, subject.convert(built.module), built)
+            compare_loaded(loaded, expected, x, f"converted to a plain adapter under rule {subject.scaling}, r={rank}")
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rsverify.conformance.bench import LAYERS, TALL, Bench, close
-from rsverify.conformance.checks.persistence import _compare, _load
+from rsverify.conformance.checks.persistence import compare_loaded, load_saved
 from rsverify.conformance.registry import Skip, Wrong, check
 
 
@@ -18,7 +18,7 @@ def check_load_shapes(bench: Bench) -> str | None:
         built = bench.trained(layer)
         x = bench.x(layer)
         expected = built(x)
-        _compare(_load(bench, s, s.save(built.module), built), expected, x, f"layer {layer.text}")
+        compare_loaded(load_saved(bench, s, s.save(built.module), built), expected, x, f"layer {layer.text}")
     return None
 
 
@@ -33,7 +33,7 @@ def check_save_active(bench: Bench) -> str | None:
     s.set_adapter(built.module, "second")
     bench.stir(built, "second")
     expected = built(x)
-    _compare(_load(bench, s, s.save(built.module), built), expected, x, "with the second adapter active")
+    compare_loaded(load_saved(bench, s, s.save(built.module), built), expected, x, "with the second adapter active")
     return None
 
 

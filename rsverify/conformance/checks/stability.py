@@ -1,4 +1,9 @@
-"""Whether magnitudes move with the rank as theory says for the declared rule: update, gradient norm, loss decrease.
+"""Whether magnitudes move with the rank as they must under the declared rule: update, gradient norm, loss decrease.
+
+What they must do is derived where theory speaks of the declaration. Where it does not, the declaration is simulated: by Monte Carlo's
+engines where it is multilinear, by Monte Carlo's engine for modules where it is not (a norm, a start from the base's own weight). Of
+an undeclared implementation that is not LoRA nothing follows from its rule alone: it is held to the exponents that it claims, or what is
+measured is told without judging it.
 
 Each statement names its regime: one step from init, probe aligned with the sample, rank to infinity at fixed widths. A pass says
 that the implementation follows its rule, not that the rule is a stable one: which it is stands in the remark.
@@ -7,24 +12,34 @@ that the implementation follows its rule, not that the rule is a stable one: whi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 from rsverify.conformance.bench import Bench, ratio
-from rsverify.conformance.firststep import LEVEL_MARGIN, LR, MARGIN, OPTIMIZERS, SHARE, STATEMENTS, FirstStep, first_step
+from rsverify.conformance.declared import build
+from rsverify.conformance.firststep import LEVEL_MARGIN, LR, MARGIN, OPTIMIZERS, SHARE, STATEMENTS, FirstStep, first_step, glance
 from rsverify.conformance.reference import algebra
 from rsverify.conformance.registry import Skip, Unsettled, Wrong, check
 from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.adapters.lora_xs import lora_xs, of_the_base
 from rsverify.definitions.claims import data_quantities
 from rsverify.definitions.laws import Constant, Frozen, Gaussian, Law, Zero
 from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import NotDerivable, RsverifyError
 from rsverify.montecarlo import Budget, estimate
+from rsverify.records import Estimate
+from rsverify.statistics.design import LEAST_DRAWS
 from rsverify.symbolic import derive
 
 ENTRIES = 3e7
 """Entries of factors that a simulated prediction may draw: a second or two."""
+
+MODULE_DRAWS = 2 * 512
+"""Draws of a declared module at both ranks together, for each quantity: a second or two."""
 
 POWERS = (0.0, -0.5, -1.0)
 """Powers of r that the spread of an undeclared factor may follow: free of r, 1/sqrt(r), 1/r."""
@@ -32,21 +47,21 @@ POWERS = (0.0, -0.5, -1.0)
 
 @dataclass(frozen=True)
 class Expected:
-    """What theory says of the two ranks: exponent, log magnitude at the larger (None: up to a constant), both magnitudes, who says it."""
+    """What theory says of the two ranks: exponent, log magnitude at the larger (None: up to a constant), both magnitudes, how far they may
+    be off, who says it, and whether draws differ."""
 
     exponent: float
     log_level: float | None
     values: tuple[float, float]
     error: float
     source: str
+    random: bool
 
 
 def _claimed(bench: Bench, seen: FirstStep) -> tuple[Adapter, bool]:
     """The multilinear adapter whose theory applies, and whether its constants do too."""
     declared = bench.subject.declared
-    if isinstance(declared, WrappedAdapter):
-        raise Skip(f"{declared.name} is not derivable: {declared.reason}")
-    if declared is not None:
+    if isinstance(declared, Adapter):
         return declared, "base-weight" not in declared.tags
     held = algebra(bench)
     assert isinstance(held.adapter, Adapter)
@@ -77,8 +92,13 @@ def _draws_at_random(law: Law) -> bool:
 
 
 def _expected(bench: Bench, seen: FirstStep, quantity: str, optimizer: str) -> Expected:
+    if isinstance(bench.subject.declared, WrappedAdapter):
+        return _of_module(bench, bench.subject.declared, seen, quantity, optimizer)
     adapter, constants = _claimed(bench, seen)
+    if adapter.name == lora_xs.name and not _flat(bench, seen):
+        return _of_module(bench, of_the_base(), seen, quantity, optimizer)
     layer = seen.layer
+    random = any(_draws_at_random(law) for law in adapter.laws.values())
     gammas = [bench.gamma(rank) for rank in seen.ranks]
     statistic, steps = ("frobenius", 0) if quantity == "gradient_norm" else ("rms", 1)
     data = data_quantities(seen.x, seen.x, seen.v)
@@ -90,27 +110,98 @@ def _expected(bench: Bench, seen: FirstStep, quantity: str, optimizer: str) -> E
         if said.zero:
             raise Skip(f"{quantity} vanishes identically by its declaration")
         values = said.at(seen.ranks, d_in=layer.d_in, d_out=layer.d_out, alpha=bench.alpha, lr=LR, gamma=gammas, **data)
-        error, source = 0.0, "derived" if said.exact else f"derived to {said.error_order}"
-    except RsverifyError as refusal:
-        simulated = estimate(
-            adapter, bench.subject.scaling, optimizer=optimizer, quantity=quantity, statistic=statistic, steps=steps, ranks=seen.ranks,
-            d_in=layer.d_in, d_out=layer.d_out, alpha=bench.alpha, lr=LR, seed=bench.seed, error_budget=bench.error_budget,
-            statements=STATEMENTS, budget=Budget(entries=ENTRIES),
+        source = "derived" if said.exact else f"derived to {said.error_order}"
+        return _from_values(seen, values, 0.0, source, constants=constants, random=random)
+    except RsverifyError:
+        return _from_curve(
+            seen, _simulated(bench, adapter, seen, quantity, optimizer, Budget(entries=ENTRIES)), quantity, constants=constants,
+            random=random, source="simulated from its declaration",
         )  # fmt: skip
-        if simulated.zero:
-            raise Skip(f"{quantity} vanishes identically by its declaration") from refusal
-        values = np.asarray([point.value for point in simulated.curve])
-        error = max(math.log(point.hi / point.lo) / 2 if point.lo > 0 else math.inf for point in simulated.curve)
-        source = "simulated from its declaration"
-    span = math.log(seen.ranks[1] / seen.ranks[0])
-    exponent = math.log(values[1] / values[0]) / span
-    return Expected(exponent, math.log(values[1]) if constants else None, (float(values[0]), float(values[1])), error, source)
+
+
+def _flat(bench: Bench, seen: FirstStep) -> bool:
+    """Whether all rows of LoRA-XS's frozen A have one length, as the declaration has them; the base's own singular values differ."""
+    lengths = algebra(bench).factors(bench.build(seen.layer, seen.ranks[0]))["A"].detach().double().norm(dim=1)
+    return bool((lengths.max() - lengths.min()) < 1e-3 * lengths.max())
+
+
+def _of_module(bench: Bench, declared: WrappedAdapter, seen: FirstStep, quantity: str, optimizer: str) -> Expected:
+    """What the declaration does as a module, measured by Monte Carlo on the pretrained weight of the bench."""
+    weight = bench.layer(seen.layer, torch.float64).weight.detach()
+
+    def declared_module(rank: int, base: torch.nn.Linear, alpha: float) -> torch.nn.Module:
+        with torch.no_grad():
+            base.weight.copy_(weight)
+        return build(declared, bench.subject.scaling, rank, base, alpha)
+
+    # Where every build of the subject is the same, so should the declaration's be: more draws would only repeat themselves.
+    draws = 2 * LEAST_DRAWS if seen.identical else MODULE_DRAWS
+    simulated = _simulated(bench, declared_module, seen, quantity, optimizer, Budget(draws=draws))
+    random = any(point.hi > point.lo * (1 + 1e-9) for point in simulated.curve)
+    return _from_curve(seen, simulated, quantity, constants=True, random=random, source="simulated from its declaration as a module")
+
+
+def _simulated(bench: Bench, adapter: Any, seen: FirstStep, quantity: str, optimizer: str, budget: Budget) -> Estimate:
+    statistic, steps = ("frobenius", 0) if quantity == "gradient_norm" else ("rms", 1)
+    return estimate(
+        adapter, bench.subject.scaling, optimizer=optimizer, quantity=quantity, statistic=statistic, steps=steps, ranks=seen.ranks,
+        d_in=seen.layer.d_in, d_out=seen.layer.d_out, alpha=bench.alpha, lr=LR, seed=bench.seed, error_budget=bench.error_budget,
+        statements=STATEMENTS, budget=budget,
+    )  # fmt: skip
+
+
+def _from_curve(seen: FirstStep, simulated: Estimate, quantity: str, *, constants: bool, random: bool, source: str) -> Expected:
+    if simulated.zero:
+        raise Skip(f"{quantity} vanishes identically by its declaration")
+    error = max(math.log(point.hi / point.lo) / 2 if point.lo > 0 else math.inf for point in simulated.curve)
+    return _from_values(seen, [point.value for point in simulated.curve], error, source, constants=constants, random=random)
+
+
+def _from_values(
+    seen: FirstStep, values: Sequence[float] | np.ndarray, error: float, source: str, *, constants: bool, random: bool
+) -> Expected:
+    exponent = math.log(values[1] / values[0]) / math.log(seen.ranks[1] / seen.ranks[0])
+    return Expected(exponent, math.log(values[1]) if constants else None, (float(values[0]), float(values[1])), error, source, random)
+
+
+def _stated(bench: Bench, seen: FirstStep, key: str) -> Expected:
+    """What the implementation itself claims, without any declaration."""
+    low, high = (magnitude.value for magnitude in seen.magnitudes[key])
+    return Expected(float(bench.subject.exponents[key]), None, (low, high), 0.0, "claimed", not seen.identical)
+
+
+def _told(bench: Bench, key: str, why: Skip) -> Skip:
+    """The reason why nothing is judged, with what was measured."""
+    seen = glance(bench)
+    low, high = seen.magnitudes[key]
+    if not (0 < abs(low.value) < math.inf and 0 < abs(high.value) < math.inf):
+        return Skip(f"{why}; measured: zero or not finite")
+    power, half = seen.exponent(key)
+    how = _stability(power, half)
+    return Skip(
+        f"{why}, or claim it by exponents={{{key!r}: ...}}; measured without judging, ranks {low.rank} and {high.rank}, aligned probe:"
+        f" r**{power:+.2f} +- {half:.2f}, {how}"
+    )
+
+
+def _stability(power: float, half: float) -> str:
+    if abs(power) + half <= MARGIN:
+        return "stable"
+    if abs(power) - half <= MARGIN:
+        return "stability open"
+    return "collapses" if power < 0 else "explodes"
 
 
 def _judge(bench: Bench, quantity: str, optimizer: str) -> str:
-    seen = first_step(bench)
     key = quantity if quantity == "gradient_norm" else f"{quantity}:{optimizer}"
-    said = _expected(bench, seen, quantity, optimizer)
+    claims = key in bench.subject.exponents
+    if bench.subject.declared is None and not claims:
+        try:
+            _claimed(bench, glance(bench))
+        except Skip as why:
+            raise _told(bench, key, why) from why
+    seen = first_step(bench)
+    said = _stated(bench, seen, key) if claims else _expected(bench, seen, quantity, optimizer)
     low, high = seen.magnitudes[key]
     regime = f"{'at init' if quantity == 'gradient_norm' else f'one {optimizer} step'}, aligned probe, ranks {low.rank} and {high.rank}"
     if quantity == "update" and min(said.values) < seen.readable:
@@ -122,7 +213,7 @@ def _judge(bench: Bench, quantity: str, optimizer: str) -> str:
         raise Wrong(f"{quantity} ({regime}) is zero; {said.source}: it goes as r**{said.exponent:+.2f}")
     if not math.isfinite(low.value) or not math.isfinite(high.value):
         raise Wrong(f"{quantity} ({regime}) is not finite")
-    if seen.identical and any(_draws_at_random(law) for law in _claimed(bench, seen)[0].laws.values()):
+    if seen.identical and said.random:
         raise Unsettled(f"every build draws the same factors: {quantity} is seen for one draw only, which decides nothing about its mean")
     span = math.log(seen.ranks[1] / seen.ranks[0])
     found, half = seen.exponent(key)

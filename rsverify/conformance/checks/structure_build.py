@@ -80,6 +80,8 @@ def check_rank_used(bench: Bench) -> str | None:
     """Another rank makes other tensors."""
     if len(bench.ranks) < 2:
         raise Skip(f"it can be built at rank {bench.rank} only")
+    if all(bench.full_at(rank) is not None for rank in bench.ranks):
+        raise Skip(f"at ranks {bench.ranks[0]} and {bench.ranks[1]} full matrices stand in, as declared: they have no rank")
     one, two = ([value.shape for value in bench.build(TALL, rank).own().values()] for rank in bench.ranks)
     if one == two:
         shapes = ", ".join(str(tuple(shape)) for shape in one)
@@ -145,12 +147,14 @@ def check_factors_trained(bench: Bench) -> str | None:
             raise Wrong(f"{named(extra)} of the base layer would be trained")
         if declared is None:
             continue
-        found, expected = sum(p.numel() for p in trained.values()), declared.parameters(rank, TALL.d_in, TALL.d_out)
+        full = bench.full_at(rank)
+        counted = declared if full is None else full.adapter
+        found, expected = sum(p.numel() for p in trained.values()), counted.parameters(rank, TALL.d_in, TALL.d_out)
         if found != expected:
             shapes = ", ".join(f"{name} {tuple(p.shape)}" for name, p in trained.items())
             raise Wrong(
-                f"{found} entries are trained at rank {rank} ({shapes}); {declared.name} trains {expected}"
-                f" ({', '.join(declared.trainable)}): a frozen factor trains, or a trained one is frozen"
+                f"{found} entries are trained at rank {rank} ({shapes}); {counted.name} trains {expected}"
+                f" ({', '.join(counted.trainable)}): a frozen factor trains, or a trained one is frozen"
             )
     return None if declared else "which factors should train is not declared (init=): the base layer's do not"
 

@@ -1,9 +1,9 @@
 """Which line of the sound implementation each mutant lacks: two mutants that one line cures are one, whatever their names.
 
-A cure is a line of `reference.py`, word for word, under the name of the function, class or constant that it stands in. Every mutant is
-a sound kit with some pieces replaced; its cure must be a line that the sound partner runs inside one of these pieces, in the use that
-shows the mutant. `run_inside` finds these lines by running the partner, so that no label is believed. Where several lines would do,
-the one that the most mutants share is named: the count is the least that holds.
+A cure is a line of `reference.py` or `reference_blocks.py`, word for word, under the name of the function, class or constant that it
+stands in. Every mutant is a sound kit with some pieces replaced; its cure must be a line that the sound partner runs inside one of
+these pieces, in the use that shows the mutant. `run_inside` finds these lines by running the partner, so that no label is believed.
+Where several lines would do, the one that the most mutants share is named: the count is the least that holds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from typing import Any
 
 import torch
 
-from rsverify.testing.mutants import reference, scenarios
+from rsverify.testing.mutants import reference, reference_blocks, scenarios
 from rsverify.testing.mutants.registry import Mutant
 
-FILE = Path(inspect.getfile(reference))
+FILES = tuple(Path(inspect.getfile(module)) for module in (reference, reference_blocks))
+
+Spot = tuple[str, int]
+"""A file's path and a line number in it."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,17 @@ class Cure:
     def text(self) -> str:
         return f"{self.place}: {self.line}"
 
-    def number(self) -> int:
-        """Its line number in the file.
+    def spot(self) -> Spot:
+        """Its file and line number.
 
         Raises: ValueError where the place does not hold exactly one such line.
         """
-        first, last = places()[self.place]
-        lines = FILE.read_text(encoding="utf-8").splitlines()
+        file, first, last = places()[self.place]
+        lines = file.read_text(encoding="utf-8").splitlines()
         found = [k for k in range(first, last + 1) if lines[k - 1].strip() == self.line]
         if len(found) != 1:
-            raise ValueError(f"{self.place} holds {len(found)} lines {self.line!r}; expected one: copy it from {FILE.name}")
-        return found[0]
+            raise ValueError(f"{self.place} holds {len(found)} lines {self.line!r}; expected one: copy it from {file.name}")
+        return str(file), found[0]
 
 
 _LINES: dict[str, dict[str, str]] = {
@@ -64,7 +67,7 @@ _LINES: dict[str, dict[str, str]] = {
     },
     "ruled": {
         "return as_rule(rule or m.kit.rule).gamma(slot.rank, slot.alpha) * slot.s": "raw_alpha inverted hard_coded integer_division"
-        " new_scale_not_seen added_adapter_ignores_the_rule",
+        " new_scale_not_seen added_adapter_ignores_the_rule experts_counted_in_every_rank dora_scaled_by_the_rank",
     },
     "rescaled": {
         "m.slot.s = float(s)": "set_scale_by_alpha_over_r set_scale_compounds set_scale_replaces_gamma zero_scale_wipes_the_factor"
@@ -84,7 +87,8 @@ _LINES: dict[str, dict[str, str]] = {
     },
     "lora_start": {
         "B = W.new_zeros(W.shape[0], rank)": "last_factor_not_zero padding_holds_garbage",
-        "A = kaiming(rank, W.shape[1], W)": "both_factors_zero roles_of_the_factors_exchanged wrong_fan rank_one_gives_nan",
+        "A = kaiming(rank, W.shape[1], W)": "both_factors_zero roles_of_the_factors_exchanged wrong_fan rank_one_gives_nan"
+        " dora_drawn_by_the_rank",
         'return {"B": B, "A": A}, {}': "trained_factor_frozen",
     },
     "dora_start": {
@@ -102,6 +106,9 @@ _LINES: dict[str, dict[str, str]] = {
             "two_conventions_both_zero",
     },
     "lora_delta": {"return m.kit.gamma(m, slot) * slot.B @ slot.A": "gradient_severed"},
+    "expert_start": {
+        "A = torch.stack([kaiming(rank, W.shape[1], W) for _ in range(2)])": "experts_drawn_by_the_rank",
+    },
     "expert_delta": {
         'return m.kit.gamma(m, slot) * torch.einsum("e,eor,eri->oi", slot.gate, slot.B, slot.A)': "experts_left_frozen",
     },
@@ -145,7 +152,7 @@ _LINES: dict[str, dict[str, str]] = {
     },
     "loaded": {
         'm = Adapted(base, kit if kit.rule == data["rule"] else kit.but(rule=data["rule"]))': "rule_ignored_on_load"
-        " one_rank_for_all_modules_on_load one_alpha_for_all_modules_on_load fused_into_one_block_on_load",
+        " one_rank_for_all_modules_on_load one_alpha_for_all_modules_on_load fused_into_one_block_on_load full_matrix_loaded_without_alpha",
         'tensors, trained = data["tensors"], set(data["trained"])': "load_keeps_the_init load_skips_half magnitude_not_saved"
         " projection_not_saved gates_not_saved factors_swapped_on_load halves_exchanged_on_load expert_axes_exchanged_on_load"
         " ranks_per_module_not_saved",
@@ -162,6 +169,21 @@ _LINES: dict[str, dict[str, str]] = {
         "B = torch.cat([w * m.kit.gamma(m, slot) * slot.B for w, slot in zip(weights, slots, strict=True)], dim=1)":
             "combined_with_weights_twice combined_without_sign combined_without_weights",
         'new.get_parameter("B").div_(m.kit.gamma(m, new))': "combined_with_gamma_twice",
+    },
+    "fused_gammas": {
+        "return rule.gamma(slot.A_q.shape[0], slot.alpha) * slot.s, rule.gamma(slot.A_v.shape[0], 1.5 * slot.alpha) * slot.s":
+            "one_scale_for_a_fused_projection",
+    },
+    "qkv_delta": {
+        "v_part = v_scale * slot.B_v @ slot.A_v": "parts_share_one_projection",
+        "return torch.cat([q_part, W.new_zeros(v - k, W.shape[1]), v_part])": "blank_part_filled_by_the_next second_part_over_the_first"
+        " last_rows_left_out",
+    },
+    "lokr_delta": {
+        "return m.kit.gamma(m, slot) * torch.kron(slot.w1, second)": "full_matrix_merged_at_scale_one",
+    },
+    "free_gamma": {
+        "return slot.s": "full_matrix_scaled_by_the_root_of_the_rank full_matrix_scaled_by_a_rank_it_has_not",
     },
     "truncated": {"U, S, Vh = torch.linalg.svd(product, full_matrices=False)": "pruned_by_position"},
     "redistributed": {
@@ -190,21 +212,23 @@ def cures() -> Mapping[str, Cure]:
 
 
 @cache
-def places() -> Mapping[str, tuple[int, int]]:
-    """First and last line of every function, class and constant at the top of the sound implementation's file."""
-    found = {}
-    for node in ast.parse(FILE.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found[node.name] = (node.lineno, int(node.end_lineno or node.lineno))
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = (node.lineno, int(node.end_lineno or node.lineno))
+def places() -> Mapping[str, tuple[Path, int, int]]:
+    """File, first and last line of every function, class and constant at the top of the sound implementations."""
+    found: dict[str, tuple[Path, int, int]] = {}
+    for file in FILES:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found[node.name] = (file, node.lineno, int(node.end_lineno or node.lineno))
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                found[node.targets[0].id] = (file, node.lineno, int(node.end_lineno or node.lineno))
     return found
 
 
-def run_inside(mutant: Mutant) -> frozenset[int]:
+def run_inside(mutant: Mutant) -> frozenset[Spot]:
     """Lines of the sound implementation that its partner runs inside the pieces that the mutant replaces, in the use that shows it."""
     pieces = {piece.__code__ for name in mutant.pieces if inspect.isfunction(piece := getattr(mutant.of, name))}
-    seen: set[int] = set()
+    files = {str(file) for file in FILES}
+    seen: set[Spot] = set()
 
     def within(frame: FrameType | None) -> bool:
         while frame is not None:
@@ -215,12 +239,12 @@ def run_inside(mutant: Mutant) -> frozenset[int]:
 
     def local(frame: FrameType, event: str, _: Any) -> Any:
         if event == "line":
-            seen.add(frame.f_lineno)
+            seen.add((frame.f_code.co_filename, frame.f_lineno))
         return local
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         code: CodeType = frame.f_code
-        return local if code.co_filename == str(FILE) and within(frame) else None
+        return local if code.co_filename in files and within(frame) else None
 
     before = sys.gettrace()
     with torch.random.fork_rng(devices=[]):

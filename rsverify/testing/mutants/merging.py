@@ -25,6 +25,7 @@ from rsverify.testing.mutants.reference import (
     unmerged,
     wide,
 )  # fmt: skip
+from rsverify.testing.mutants.reference_blocks import LOKR, QKV, blocks_of
 from rsverify.testing.mutants.registry import mutant
 
 
@@ -354,4 +355,37 @@ def scaled_while_merged(subject: Any, base: nn.Linear) -> nn.Module:
 mutant(
     "scaling_the_merged_unmerges_it", "set_scale takes the merged weight out and never puts the new one in, the flag says merged",
     source="no thread found", of=LORA, when=scaled_while_merged, hidden_by="setting the scale before merging", set_scale=set_scale_never,
+)  # fmt: skip
+
+
+def merge_over_the_first(m: Adapted) -> None:
+    delta = wide(m)[0]
+    k, v = blocks_of(delta.shape[0])
+    moved = torch.zeros_like(delta)
+    moved[:k] = delta[:k] + delta[v : v + k]
+    merge_other(m, moved)
+
+
+mutant(
+    "second_part_over_the_first", "the merge counts the parts of a fused weight and the count stays 0: v's weight is put over q's rows too",
+    source="https://github.com/thinking-machines-lab/tinker-cookbook/pull/459", of=QKV, when=use.merged, hidden_by="forward passes",
+    merge=merge_over_the_first,
+)  # fmt: skip
+
+
+def merge_without_last_rows(m: Adapted) -> None:
+    delta = wide(m)[0]
+    merge_other(m, torch.cat([delta[:-2], torch.zeros_like(delta[-2:])]))
+
+
+mutant(
+    "last_rows_left_out", "the export of a fused projection goes by the heads and leaves out the rows of a gate that follow them",
+    source="https://github.com/radixark/miles/issues/2008", of=QKV, when=use.merged, hidden_by="projections without a gate",
+    merge=merge_without_last_rows,
+)  # fmt: skip
+
+mutant(
+    "full_matrix_merged_at_scale_one", "the merge takes the scale of a full matrix to be 1, the forward pass divides alpha by the rank",
+    source="no thread found", of=LOKR, when=use.at_rank(48, use.merged), hidden_by="ranks below the limit", merge=lambda m: merge_other(
+    m, wide(m)[0] / (ruled(m, m.slot) if hasattr(m.slot, "w2") else 1.0)),
 )  # fmt: skip

@@ -27,6 +27,7 @@ from rsverify.testing.mutants.reference import (
     residual_convert,
     saved,
 )  # fmt: skip
+from rsverify.testing.mutants.reference_blocks import LOKR
 from rsverify.testing.mutants.registry import mutant
 
 Saved = Mapping[str, Any]
@@ -319,4 +320,17 @@ mutant(
     "saved_while_merged", "the file holds the base weight too, merged or not: loaded with the factors it acts twice",
     source="https://github.com/huggingface/peft/issues/2092", of=LORA, when=use.loaded_from_merged, hidden_by="saving before merging",
     save=save_with_base, load=load_with_base,
+)  # fmt: skip
+
+
+def load_full_without_alpha(kit: Kit, data: Saved, base: nn.Linear) -> nn.Module:
+    free = kit.but(gamma=lambda m, slot: slot.s)
+    return loaded(free if "w2" in data["tensors"] else kit, data, base)
+
+
+mutant(
+    "full_matrix_loaded_without_alpha", "the reader finds two matrices stored directly and takes the scale to be 1, whatever alpha says",
+    source="https://github.com/Comfy-Org/ComfyUI/issues/15114", of=LOKR, when=use.at_rank(48, use.loaded),
+    hidden_by="ranks below the limit",
+    load=load_full_without_alpha,
 )  # fmt: skip

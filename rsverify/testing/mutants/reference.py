@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsverify.conformance import Subject
+from rsverify.conformance import Part, Subject
 from rsverify.definitions.rules import as_rule
 
 Factors = Mapping[str, Tensor]
@@ -98,6 +98,8 @@ class Kit:
     combine: Callable[[Adapted, list[str], list[float]], str] = lambda m, names, weights: combined(m, names, weights)
     convert: Callable[[Adapted], Any] = lambda m: m.kit.save(m)
     redistribute: Callable[[Adapted, int], Any] = lambda m, rank: redistributed(m, rank)
+    parts: Callable[[Adapted], Mapping[str, Part]] | None = None
+    exponents: Mapping[str, float] = field(default_factory=dict)
 
     def but(self, **pieces: Any) -> Kit:
         """The same implementation with some pieces replaced."""
@@ -109,9 +111,10 @@ class Kit:
             "delta": self.told, "merge": self.merge, "unmerge": self.unmerge, "save": self.save,
             "load": partial(self.load, self), "set_scale": self.set_scale, "scale": self.scale, "add_adapter": self.add_adapter,
             "set_adapter": self.set_adapter, "combine": self.combine, "convert": self.convert, "redistribute": self.redistribute,
+            "parts": self.parts,
         }  # fmt: skip
         kept = {name: piece for name, piece in whole.items() if name not in self.lacks}
-        return Subject(partial(self.build, self), rule=self.rule, init=self.init, **kept)
+        return Subject(partial(self.build, self), rule=self.rule, init=self.init, exponents=self.exponents, **kept)
 
 
 def ruled(m: Adapted, slot: Any, rule: str | None = None) -> float:
@@ -369,7 +372,14 @@ def fused_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:
     return torch.cat([q * slot.B_q @ slot.A_q, v * slot.B_v @ slot.A_v])
 
 
-FUSED = Kit(fused_start, fused_delta, lacks=("convert", "combine", "redistribute", "scale"))
+def fused_parts(m: Adapted) -> dict[str, Part]:
+    """q and v as what they are: products of their own rank, alpha and rows."""
+    slot, half = m.slot, m.slot.B_q.shape[0]
+    q = Part(slot.B_q, slot.A_q, rank=slot.A_q.shape[0], alpha=slot.alpha, rows=(0, half))
+    return {"q": q, "v": Part(slot.B_v, slot.A_v, rank=slot.A_v.shape[0], alpha=1.5 * slot.alpha, rows=(half, m.base.out_features))}
+
+
+FUSED = Kit(fused_start, fused_delta, parts=fused_parts, lacks=("convert", "combine", "redistribute", "scale"))
 """A fused projection, its rows q above v, each half with factors, rank and alpha of its own."""
 
 
@@ -382,7 +392,16 @@ def expert_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:
     return m.kit.gamma(m, slot) * torch.einsum("e,eor,eri->oi", slot.gate, slot.B, slot.A)
 
 
-EXPERTS = Kit(expert_start, expert_delta, lacks=("convert", "combine", "redistribute"))
+def expert_parts(m: Adapted) -> dict[str, Part]:
+    """Both experts over all rows, each weighted by its gate."""
+    slot = m.slot
+    return {f"expert {e}": Part(slot.B[e], slot.A[e], rank=slot.rank, alpha=slot.alpha, weight=float(slot.gate[e])) for e in range(2)}
+
+
+LIKE_LORA = {"gradient_norm": 0.0, "update:sgd": 0.0, "loss_decrease:sgd": 0.0, "update:adamw": 0.5, "loss_decrease:adamw": 0.5}
+"""Powers of the rank of anything that adds products as LoRA does, drawn as LoRA is, under alpha/sqrt(r)."""
+
+EXPERTS = Kit(expert_start, expert_delta, parts=expert_parts, exponents=LIKE_LORA, lacks=("convert", "combine", "redistribute"))
 """Two experts of rank r each, weighted by a router's frozen gates."""
 
 
@@ -397,9 +416,3 @@ def kronecker_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:
 
 KRONECKER = Kit(kronecker_start, kronecker_delta, rule="alpha/r", lacks=("convert", "combine", "redistribute"))
 """LoKr: a 2 x 2 factor C, zero at init, times a low-rank product."""
-
-SOUND = {
-    "lora": LORA, "lora-dropout": DROPPED, "lora-bias": BIASED, "dora": DORA, "lora-fa": FROZEN, "pissa": RESIDUAL,
-    "fused": FUSED, "experts": EXPERTS, "kronecker": KRONECKER,
-}  # fmt: skip
-"""The implementations that mutants are made from, by name."""

@@ -28,6 +28,7 @@ from rsverify.testing.mutants.reference import (
     ruled,
     truncated,
 )  # fmt: skip
+from rsverify.testing.mutants.reference_blocks import LOKR_FREE, QKV, blocks_of
 from rsverify.testing.mutants.registry import mutant
 
 mutant(
@@ -361,3 +362,37 @@ def told_scale_used(subject: Any, base: Any) -> Any:
     with torch.no_grad():
         base.weight.add_(subject.scale(module) * module.slot.B @ module.slot.A)
     return base
+
+
+def delta_one_rank(m: Adapted, slot: Any, W: Tensor) -> Tensor:
+    rule, rank = as_rule(m.kit.rule), slot.A_q.shape[0] + slot.A_v.shape[0]
+    k, v = blocks_of(W.shape[0])
+    q_part = rule.gamma(rank, slot.alpha) * slot.s * slot.B_q @ slot.A_q
+    v_part = rule.gamma(rank, 1.5 * slot.alpha) * slot.s * slot.B_v @ slot.A_v
+    return torch.cat([q_part, W.new_zeros(v - k, W.shape[1]), v_part])
+
+
+mutant(
+    "one_scale_for_a_fused_projection", "a fused projection is stored as one factor of its parts' ranks together, and scaled by that rank",
+    source="https://github.com/kohya-ss/sd-scripts/issues/2204", of=QKV, when=use.stirred, hidden_by="one part", delta=delta_one_rank,
+)  # fmt: skip
+
+mutant(
+    "experts_counted_in_every_rank", "the rank that the scale divides by is that of all experts together, everywhere",
+    source="https://github.com/NVIDIA-NeMo/Automodel/pull/1300", of=EXPERTS, when=use.stirred, hidden_by="one expert",
+    gamma=lambda m, slot: as_rule(m.kit.rule).gamma(2 * slot.rank, slot.alpha) * slot.s,
+)  # fmt: skip
+
+mutant(
+    "full_matrix_scaled_by_the_root_of_the_rank", "where a full matrix stands in alpha is set to the rank for a scale of 1, and"
+    " then divided by the root of the rank", source="docs/research/peft_defects.md, L2", of=LOKR_FREE,
+    when=use.at_rank(48, use.stirred), hidden_by="ranks below the limit",
+    gamma=lambda m, slot: slot.rank**0.5 * slot.s if hasattr(slot, "w2") else ruled(m, slot),
+)  # fmt: skip
+
+mutant(
+    "full_matrix_scaled_by_a_rank_it_has_not", "alpha is divided by the rank where a full matrix stands in, whose scale is 1 where the file"
+    " comes from", source="docs/research/peft_defects.md, A13", of=LOKR_FREE, when=use.at_rank(48, use.stirred),
+    hidden_by="ranks below the limit",
+    gamma=lambda m, slot: ruled(m, slot),
+)  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -97,6 +98,15 @@ def fresh(subject: Subject, base: nn.Linear) -> nn.Module:
 def stirred(subject: Subject, base: nn.Linear) -> nn.Module:
     """Built, then used away from its init."""
     return stir(fresh(subject, base))
+
+
+def at_rank(rank: int, when: Scenario) -> Scenario:
+    """The same use at another rank."""
+
+    def use(subject: Subject, base: nn.Linear) -> nn.Module:
+        return when(replace(subject, build=lambda _, base, alpha: subject.build(rank, base, alpha)), base)
+
+    return use
 
 
 def in_training(subject: Subject, base: nn.Linear) -> nn.Module:

@@ -22,10 +22,12 @@ from rsverify.testing.mutants.reference import (
     built,
     computed,
     dora_start,
+    expert_start,
     kaiming,
     lora_delta,
     lora_start,
     residual_start,
+    ruled,
 )  # fmt: skip
 from rsverify.testing.mutants.registry import mutant
 
@@ -294,4 +296,32 @@ mutant(
     "two_conventions_both_zero", "one library zeroes the first factor, another the last; the port does both: nothing ever learns",
     source="https://github.com/nvidia-cosmos/cosmos-predict2.5/pull/15", of=KRONECKER, when=use.trained,
     hidden_by="looking at the init's output", start=kronecker_dead,
+)  # fmt: skip
+
+
+def start_dora_by_rank(W: Tensor, rank: int, alpha: float, kit: Kit) -> Any:
+    trained, frozen = dora_start(W, rank, alpha, kit)
+    return {**trained, "A": trained["A"] * math.sqrt(3 * W.shape[1] / rank)}, frozen
+
+
+mutant(
+    "dora_drawn_by_the_rank", "A of a DoRA has variance 1 / r: |A x| no longer grows with the rank", source="no thread found", of=DORA,
+    when=use.trained, hidden_by="one rank", start=start_dora_by_rank,
+)  # fmt: skip
+
+mutant(
+    "dora_scaled_by_the_rank", "the branch that computes DoRA's norm divides alpha by the rank, though its root was asked for",
+    source="no thread found", of=DORA.but(rule="alpha/sqrt(r)"), when=use.stirred, hidden_by="rank 1",
+    gamma=lambda m, slot: ruled(m, slot, "alpha/r"),
+)  # fmt: skip
+
+
+def start_experts_by_rank(W: Tensor, rank: int, alpha: float, kit: Kit) -> Any:
+    trained, frozen = expert_start(W, rank, alpha, kit)
+    return {**trained, "A": trained["A"] * math.sqrt(3 * W.shape[1] / rank)}, frozen
+
+
+mutant(
+    "experts_drawn_by_the_rank", "a stack of experts' factors takes its fan from the wrong axis: A has variance 1 / r",
+    source="no thread found", of=EXPERTS, when=use.trained, hidden_by="one rank", start=start_experts_by_rank,
 )  # fmt: skip

@@ -26,11 +26,13 @@ from rsverify.testing.mutants.reference import (
     built,
     computed,
     dora_start,
+    fused_gammas,
     kaiming,
     lora_delta,
     lora_start,
     truncated,
 )  # fmt: skip
+from rsverify.testing.mutants.reference_blocks import QKV, blocks_of
 from rsverify.testing.mutants.registry import mutant
 
 
@@ -384,4 +386,30 @@ mutant(
     "tensor_made_on_the_cpu", "the forward pass makes a tensor without naming the input's device",
     source="https://github.com/huggingface/diffusers/issues/5897", of=LORA, when=moved_away, hidden_by="the CPU",
     forward=forward_mask_on_cpu,
+)  # fmt: skip
+
+
+def delta_blank_filled(m: Adapted, slot: Any, W: Tensor) -> Tensor:
+    q_scale, v_scale = fused_gammas(m, slot)
+    k, v = blocks_of(W.shape[0])
+    return torch.cat([q_scale * slot.B_q @ slot.A_q, v_scale * slot.B_v @ slot.A_v, W.new_zeros(v - k, W.shape[1])])
+
+
+mutant(
+    "blank_part_filled_by_the_next", "in a fused projection k has no adapter: q and v are stacked without a gap, and v adds to k's rows",
+    source="https://github.com/sgl-project/sglang/pull/28199", of=QKV, when=use.stirred, hidden_by="adapting every part",
+    delta=delta_blank_filled,
+)  # fmt: skip
+
+
+def delta_one_projection(m: Adapted, slot: Any, W: Tensor) -> Tensor:
+    q_scale, v_scale = fused_gammas(m, slot)
+    k, v = blocks_of(W.shape[0])
+    shared = torch.cat([slot.A_q, slot.A_q])
+    return torch.cat([q_scale * slot.B_q @ slot.A_q, W.new_zeros(v - k, W.shape[1]), v_scale * slot.B_v @ shared])
+
+
+mutant(
+    "parts_share_one_projection", "a fused layer computes A x once, with the first part's A, and hands it to every part",
+    source="no thread found", of=QKV, when=use.stirred, hidden_by="one part", delta=delta_one_projection,
 )  # fmt: skip
