@@ -152,6 +152,7 @@ def _follows(bench: Bench, layer: Layer, rank: int) -> bool:
     """Whether the rank still makes a difference there: no full matrix stands in, no factor is cut to the layer's width."""
     declared = bench.subject.declared
     built = bench.build(layer, rank)
+    built(torch.zeros(1, layer.d_in, dtype=bench.dtype))
     if bench.full_at(rank, layer) is not None:
         return False
     if isinstance(declared, WrappedAdapter):

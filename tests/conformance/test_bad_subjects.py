@@ -136,7 +136,7 @@ def test_capabilities_that_raise_are_failed_checks_with_tracebacks():
     )  # fmt: skip
     results = {r.name: r for r in rv.check_adapter(subject, on_fail="return")}
     for name, check in checks().items():
-        if check.needs and check.needs <= subject.capabilities:
+        if check.needs and check.needs <= subject.capabilities and "_full_" not in name:  # LoRA keeps no full matrix at any rank
             assert results[name].status == "failed" and "LookupError: nothing here" in results[name].reason, name
     assert results["check_init_identity"].status == "passed"
 

@@ -75,10 +75,11 @@ def check_scale_alpha(bench: Bench) -> str | None:
     for rank in (bench.rank, 24):
         try:
             one, two = bench.trained(TALL, rank), bench.build(TALL, rank, alpha=bench.other_alpha)
+            one(bench.x(TALL))
         except Exception as error:
             if rank == bench.rank:
                 raise
-            return f"rank {rank} cannot be built on a {TALL.text} layer ({type(error).__name__}): not checked there"
+            return f"rank {rank} cannot be built or called on a {TALL.text} layer ({type(error).__name__}): not checked there"
         transplant(one, two)
         c, rest = ratio(two.product(), one.product())
         if rest > CLOSE * 10:

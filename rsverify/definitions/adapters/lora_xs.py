@@ -44,7 +44,9 @@ def _start(W, drawn, *, gamma, rank):
 
     wide = W.to(torch.promote_types(W.dtype, torch.float32))  # no SVD in half precision
     U, S, Vh = torch.linalg.svd(wide, full_matrices=False)
-    return {"B": U[:, :rank].to(W.dtype), "R": drawn["R"], "A": (S[:rank, None] * Vh[:rank]).to(W.dtype)}, W
+    # A weight has no more singular vectors than its sides are long.
+    R = drawn["R"][: len(S), : len(S)]
+    return {"B": U[:, :rank].to(W.dtype), "R": R, "A": (S[:rank, None] * Vh[:rank]).to(W.dtype)}, W
 
 
 def _weight(base, factors, *, gamma, rank):
