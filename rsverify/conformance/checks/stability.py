@@ -177,10 +177,10 @@ def _told(bench: Bench, key: str, why: Skip) -> Skip:
     if not (0 < abs(low.value) < math.inf and 0 < abs(high.value) < math.inf):
         return Skip(f"{why}; measured: zero or not finite")
     power, half = seen.exponent(key)
-    how = _stability(power, half)
+    shown = f"{power:+.2f} (one draw: every build is the same)" if seen.identical else f"{power:+.2f} +- {half:.2f}"
     return Skip(
         f"{why}, or claim it by exponents={{{key!r}: ...}}; measured without judging, ranks {low.rank} and {high.rank}, aligned probe:"
-        f" r**{power:+.2f} +- {half:.2f}, {how}"
+        f" r**{shown}, {_stability(power, half)}"
     )
 
 
