@@ -29,7 +29,22 @@ class Source:
     rooms: tuple[str, ...]
 
 
+_THEORY = ("rsverify/symbolic", "rsverify/definitions", "rsverify/expressions.py", "rsverify/powerlaw.py")
+_SIMULATION = (*_THEORY, "rsverify/montecarlo", "rsverify/statistics", "rsverify/verdict.py", "rsverify/studies/verify.py")
+
+
+def _gathered(name: str, *rooms: str) -> Source:
+    """Evidence that a command of the paper's own writes."""
+    script = f"paper/gather/{name}.py"
+    return Source(f"paper/evidence/{name}.json", f"python {script}", (*rooms, script))
+
+
 SOURCES: dict[str, Source] = {
+    "dichotomy": _gathered("dichotomy", *_SIMULATION),
+    "theory": _gathered("theory", *_THEORY, "rsverify/studies/transfer.py"),
+    "proofs": _gathered("proofs", "proofs", "rsverify/proving"),
+    "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),
+    "verify": _gathered("verify", *_SIMULATION, "rsverify/training"),
     "reproduce": Source("paper/evidence/reproduce.json", "rsverify reproduce --json paper/evidence/reproduce.json", REPRODUCE),
 }
 
