@@ -67,7 +67,8 @@ def main() -> None:
             rule: rv.derive("lora", rule, quantity="gradient_norm", statistic="frobenius", steps=0).exponent for rule in RULES
         },
         "input_gradient": {
-            regime: rv.solve("lora", optimizer="sgd", quantity="input_gradient", regime=regime).rule_exponent for regime in ("rank", "width")
+            regime: rv.solve("lora", optimizer="sgd", quantity="input_gradient", regime=regime).rule_exponent
+            for regime in ("rank", "width")
         },
         "orthogonal": stable("sgd", probe="orthogonal"),
         "std 1/r": {optimizer: stable(optimizer, init="1/r") for optimizer in ("sgd", "adamw")},
