@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paper.naming import Load, Names
-from paper.naming.shown import word
+from paper.naming.shown import listed, word
 from paper.sources import SOURCES, carried, changed, vouched
 
 
@@ -21,7 +21,12 @@ def names(read: Load) -> Names:
         table.append(
             {"file": source.path.split("/")[-1], "command": source.command, "day": made["created"][:10], "commit": commit, "state": state}
         )
-    out.tables["sources.carried"] = entries
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        grouped.setdefault((entry["source"], entry["because"]), []).append(entry["room"])
+    out.tables["sources.carried"] = [
+        {"source": source, "rooms": listed(rooms), "because": because} for (source, because), rooms in grouped.items()
+    ]
     out.words["sources.carried"] = "some" if entries else "zero"
     out.words["sources.gpu"] = "no" if all(read(name)["provenance"]["device"] == "cpu" for name in SOURCES) else "yes"
     out.texts["sources.files"] = word(len(SOURCES))
