@@ -16,7 +16,7 @@ def reproduce(
     /,
     *,
     quick: Annotated[bool, Parameter(negative="", help="Few steps and ranks: some three minutes on two cores.")] = False,
-    seeds: Annotated[int | None, Parameter(help="Seeds of each of the two repeats [3].")] = None,
+    seeds: Annotated[int | None, Parameter(help="Seeds of each of the two repeats [8; 3 with --quick].")] = None,
     steps: Annotated[int | None, Parameter(help="Steps of every run [100; 12 with --quick].")] = None,
     workers: Annotated[int | None, Parameter(help="Processes [as many as cores].")] = None,
     out: Annotated[Path, Parameter(help="Folder of reproduce.html, reproduce.json, pictures and the journal.")] = Path(

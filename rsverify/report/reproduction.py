@@ -63,4 +63,6 @@ def _part(part: Mapping[str, Any], repeats: int) -> dict[str, Any]:
         whole = (f"{mean:.3g} {part['unit']}",)
     else:
         whole = (f"{mean:+.3g}", f"[{interval[0]:+.3g}, {interval[1]:+.3g}]", part["unit"])
+    if part.get("seeds"):
+        whole = (*whole, f"({part['seeds']} seeds a repeat)")
     return {**part, "repeats": (means + [()] * repeats)[:repeats], "all": whole}

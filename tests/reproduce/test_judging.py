@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rsverify.studies.reproduce import quick
+from rsverify.studies.reproduce import full, quick
 from rsverify.studies.reproduce.judging import ask, conclude, fact, slopes
 
 PLAN = quick()
@@ -61,3 +61,11 @@ def test_slopes_are_powers():
 def test_repeats_share_no_seed_and_another_seed_shares_none():
     assert not set(FIRST) & set(SECOND)
     assert not set(PLAN.all_seeds) & set(quick(seed=1).all_seeds)
+
+
+def test_a_question_of_few_seeds_says_how_many_it_had():
+    plan = full()
+    mine = dict.fromkeys(plan.few_seeds, -1.0) | {plan.few_seeds[0]: -1.1}
+    part = ask("below 0", plan, mine, (-math.inf, 0))
+    assert part.answer == "yes" and part.seeds == plan.few == 3 < plan.seeds
+    assert part.mean == pytest.approx(-1 - 0.1 / 6)

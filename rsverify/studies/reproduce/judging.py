@@ -25,7 +25,8 @@ Outcome = Literal["holds", "holds only for", "does not hold here", "inconclusive
 class Part:
     """One question of a claim with its answer.
 
-    Args: region is where the mean must lie; repeats holds (mean, lo, hi, answer) of each repeat; unit is what the numbers are.
+    Args: region is where the mean must lie; repeats holds (mean, lo, hi, answer) of each repeat, seeds how many each
+        had at least; unit is what the numbers are.
         deciding parts make the finding, the others stand beside it; short names what a partial finding holds for.
     """
 
@@ -36,6 +37,7 @@ class Part:
     mean: float | None = None
     interval: tuple[float, float] | None = None
     repeats: tuple[tuple[float, float, float, Answer], ...] = ()
+    seeds: int = 0
     flipped: bool = False
     unit: str = "nats"
     theory: str = ""
@@ -48,18 +50,19 @@ def ask(says: str, plan: Plan, values: Mapping[int, float], region: tuple[float,
 
     Args: values by seed; region (lo, hi) may be unbounded on either side.
     """
-    repeats = []
+    repeats, counts = [], []
     for group in plan.groups:
         found = [values[seed] for seed in group if seed in values]
         if len(found) < 2 or not all(math.isfinite(v) for v in found):
             return Part(says, "open", region=region, note="fewer than two finite numbers in a repeat", **more)
+        counts.append(len(found))
         mean, (lo, hi) = mean_interval(np.array(found), level)
         repeats.append((mean, lo, hi, _within(lo, hi, region)))
     answers = {answer for *_, answer in repeats}
-    mean, interval = mean_interval(np.array([values[seed] for seed in plan.all_seeds]), level)
+    mean, interval = mean_interval(np.array([values[seed] for seed in plan.all_seeds if seed in values]), level)
     return Part(
         says, answers.pop() if len(answers) == 1 else "open", region=region, mean=mean, interval=interval, repeats=tuple(repeats),
-        flipped={"yes", "no"} <= {answer for *_, answer in repeats}, **more,
+        seeds=min(counts), flipped={"yes", "no"} <= {answer for *_, answer in repeats}, **more,
     )  # fmt: skip
 
 

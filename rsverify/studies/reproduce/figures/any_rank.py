@@ -18,12 +18,12 @@ from rsverify.symbolic.limit import limit_of_rank
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    return [rank_free_cell(plan, rule, seed) for rule in NAMES for seed in plan.all_seeds]
+    return [rank_free_cell(plan, rule, seed) for rule in NAMES for seed in plan.few_seeds]
 
 
 def runs(plan: Plan, results: Results, rule: str) -> dict[int, dict[int, Any]]:
     """Records by seed, then rank."""
-    found = {seed: results.of_cell[rank_free_cell(plan, rule, seed).key] for seed in plan.all_seeds}
+    found = {seed: results.of_cell[rank_free_cell(plan, rule, seed).key] for seed in plan.few_seeds}
     return {seed: {run["rank"]: run for run in result["runs"]} for seed, result in found.items()}
 
 
@@ -45,7 +45,7 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
         held = {seed: of_rank[rank]["held_out"] for seed, of_rank in found[rule].items()}
         return {seed: GUESS if value is None else min(value, GUESS) for seed, value in held.items()}
 
-    before = {seed: results.of_cell[rank_free_cell(plan, LORA, seed).key]["held_out_before"] for seed in plan.all_seeds}
+    before = {seed: results.of_cell[rank_free_cell(plan, LORA, seed).key]["held_out_before"] for seed in plan.few_seeds}
     settled = less(losses(RSLORA, last), losses(RSLORA, second))
     learnt = {rule: less(losses(rule, last), before) for rule in NAMES}
     parts = [

@@ -16,12 +16,12 @@ from rsverify.symbolic.limit import limit_of_rank
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    return [distance_cell(plan, RSLORA, seed) for seed in plan.all_seeds]
+    return [distance_cell(plan, RSLORA, seed) for seed in plan.few_seeds]
 
 
 def distances(plan: Plan, results: Results) -> dict[int, np.ndarray]:
     """By seed. Shapes: (ranks, modules)."""
-    found = {seed: results.of_cell[distance_cell(plan, RSLORA, seed).key] for seed in plan.all_seeds}
+    found = {seed: results.of_cell[distance_cell(plan, RSLORA, seed).key] for seed in plan.few_seeds}
     return {seed: np.array([run["distance"] for run in result["runs"]], dtype=float) for seed, result in found.items()}
 
 
@@ -39,7 +39,7 @@ def foretell(plan: Plan) -> Foretold:
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     approach = limit_of_rank("lora", RSLORA).approach
     found = distances(plan, results)
-    names = results.of_cell[distance_cell(plan, RSLORA, plan.all_seeds[0]).key]["modules"]
+    names = results.of_cell[distance_cell(plan, RSLORA, plan.few_seeds[0]).key]["modules"]
     whole = {seed: np.sqrt((table**2).mean(1)).tolist() for seed, table in found.items()}
     says = f"exponent in r of the distance after {plan.limit_steps} steps, rms over modules, within 0.1 of theory's {approach}"
     parts = [ask_exponent(says, plan, slopes(plan.limit_ranks, whole), approach, short=f"the distance falls as r**({approach})")]

@@ -19,7 +19,7 @@ SMALL, LARGE = Family(LORA), Family(RSLORA)
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
     swept = sweeping.cells(plan, results, [SMALL], [plan.low])
-    compared = [*LARGE.cells(plan, wide="every"), *sweeping.cells(plan, results, [LARGE], [plan.high])]
+    compared = [*LARGE.cells(plan, wide="few"), *sweeping.cells(plan, results, [LARGE], [plan.high])]
     return list({cell.key: cell for cell in (*swept, *compared)}.values())
 
 

@@ -91,7 +91,7 @@ def draw(plan: Plan, results: Results, foretold: Foretold, families: Sequence[Fa
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    return [cell for family in FAMILIES for cell in family.cells(plan, wide="every")]
+    return [cell for family in FAMILIES for cell in family.cells(plan, wide="few")]
 
 
 FIGURE = Figure(
