@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from rsverify.training.products import add_batched, batched, times
+from rsverify.training.products import batched, times
 
 BLOCK = 256
 """Queries of a block. At 512 tokens two blocks leave out a quarter of the square; four left out more and took as long."""
@@ -82,7 +82,7 @@ def backward(signal: Tensor, kept: Kept, *, at: Heads, tokens: int) -> tuple[Ten
     scale = at.width**-0.5
     qh, kh, vh = kept.q, kept.k, kept.v
     do = _split(signal, at.heads, at.width, tokens).view(qh.shape)
-    dq, dk, dv = torch.empty_like(qh), torch.zeros_like(kh), torch.zeros_like(vh)
+    dq, dk, dv = torch.empty_like(qh), _Summed(kh), _Summed(vh)
     P_of = iter(kept.P)
     for pairs in _pairs(kh.shape[0], tokens):
         for lo, hi in _blocks(tokens):
@@ -91,14 +91,14 @@ def backward(signal: Tensor, kept: Kept, *, at: Heads, tokens: int) -> tuple[Ten
             dS = torch._softmax_backward_data(dP, P, -1, P.dtype)
             del dP
             _queries_of(dq[pairs], lo, hi, tokens, batched(dS, kh[pairs, :hi]))
-            _add_transposed(dk[pairs, :hi], dS, mine)
-            _add_transposed(dv[pairs, :hi], P, dmine)
+            dk.add(pairs, hi, dS, mine)
+            dv.add(pairs, hi, P, dmine)
     kept.P.clear()
     back = _rotate_back(dq.view(-1, at.heads, tokens, at.width), cos * scale, sin * scale, swap)
     return (
         _join(back),
-        _join(_rotate_back(dk.view(-1, at.kv, tokens, at.width), cos, sin, swap)),
-        _join(dv.view(-1, at.kv, tokens, at.width)),
+        _join(_rotate_back(dk.whole().view(-1, at.kv, tokens, at.width), cos, sin, swap)),
+        _join(dv.whole().view(-1, at.kv, tokens, at.width)),
     )
 
 
@@ -127,12 +127,33 @@ def _queries_of(values: Tensor, lo: int, hi: int, tokens: int, found: Tensor) ->
     values.unflatten(1, (-1, tokens))[:, :, lo:hi] = found.unflatten(1, (-1, hi - lo))
 
 
-def _add_transposed(into: Tensor, a: Tensor, b: Tensor) -> None:
-    """into += a' b; by (b' a)' where a is long and narrow b is cheaper to turn round."""
-    if a.shape[0] == 1:
-        into += times(b[0].t(), a[0].t()).t()[None]
-    else:
-        add_batched(into, a.mT, b)
+class _Summed:
+    """Sums of a' b over blocks of queries, a (c, queries, keys) square-like and b (c, queries, width) narrow.
+
+    One block of all pairs is the sum itself. Pair by pair it is kept as b' a, as turning round the narrow one costs less.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._sum: Tensor | None = None
+        self._turned: Tensor | None = None
+
+    def add(self, pairs: slice, hi: int, a: Tensor, b: Tensor) -> None:
+        if a.shape[0] == self._like.shape[0] and a.shape[0] > 1:
+            if self._sum is None:
+                self._sum = torch.zeros_like(self._like) if hi < self._like.shape[1] else torch.bmm(a.mT, b)
+                if hi == self._like.shape[1]:
+                    return
+            self._sum[:, :hi].baddbmm_(a.mT, b)
+        else:
+            if self._turned is None:
+                self._turned = self._like.new_zeros(self._like.mT.shape)
+            self._turned[pairs.start, :, :hi] += times(b[0].t(), a[0].t())
+
+    def whole(self) -> Tensor:
+        found = self._sum if self._sum is not None else self._turned
+        assert found is not None
+        return found if found is self._sum else found.mT.contiguous()
 
 
 def _split(values: Tensor, heads: int, width: int, tokens: int) -> Tensor:

@@ -50,7 +50,8 @@ def other_cost(model: Transformer, *, rows: int, length: int) -> float:
     """Time of a step of one configuration outside the linears, in the operations of `cost.product_time`: measured at d 64 and 128."""
     c = model.config
     scores = c.heads * rows * length
-    return c.layers * (scores * (14 * c.head_width + 120) + 45 * rows * (8 * c.d + 3 * c.ffn)) + rows * c.vocabulary * (2 * c.d + 150)
+    score = (14 if length < attention.BLOCK else 7) * c.head_width + 120
+    return c.layers * (scores * score + 150 * rows * (8 * c.d + 3 * c.ffn)) + rows * c.vocabulary * (2 * c.d + 150)
 
 
 @dataclass

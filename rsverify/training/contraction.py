@@ -22,9 +22,22 @@ def draw_factors(
 
     Args: gamma is the scaling factor, which laws that absorb it ask for.
     """
-    sizes = {**adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out, **({} if gamma is None else {"gamma": gamma})}
+    sizes = factor_sizes(adapter, rank=rank, d_in=d_in, d_out=d_out, gamma=gamma)
     shapes = adapter.shapes(rank, d_in, d_out)
-    return {name: law.draw(stream(seed, "training", name, layer, rank, draw), shapes[name], sizes) for name, law in adapter.laws.items()}
+    return {
+        name: law.draw(factor_stream(name, rank=rank, seed=seed, draw=draw, layer=layer), shapes[name], sizes)
+        for name, law in adapter.laws.items()
+    }
+
+
+def factor_sizes(adapter: Adapter, *, rank: int, d_in: int, d_out: int, gamma: float | None) -> dict[str, float]:
+    """What the spread of a law may name."""
+    return {**adapter.axis_sizes(rank, d_in, d_out), "d_in": d_in, "d_out": d_out, **({} if gamma is None else {"gamma": gamma})}
+
+
+def factor_stream(name: str, *, rank: int, seed: int, draw: int, layer: str) -> np.random.Generator:
+    """The stream of one factor of one layer."""
+    return stream(seed, "training", name, layer, rank, draw)
 
 
 class AdapterModule(nn.Module):

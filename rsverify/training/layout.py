@@ -18,7 +18,7 @@ from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
 from rsverify.training.attach import linear_at
 from rsverify.training.configuration import Configuration
-from rsverify.training.contraction import draw_factors, two_factors
+from rsverify.training.contraction import factor_sizes, factor_stream, two_factors
 
 Allocate = Callable[..., Tensor]
 """torch.zeros, or one that gives memory shared with forked workers."""
@@ -137,20 +137,26 @@ class Group:
 
     def draw(self) -> None:
         """Put every factor at init, each configuration from its own streams."""
+        kept: dict[object, Tensor] = {}
+        scales: dict[object, float] = {}
         for layer in self.layers:
             d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
-            kept: dict[object, dict[str, Tensor]] = {}  # rules and learning rates share a draw
+            kept.clear()
             for row, c in enumerate(self.configurations):
-                absorbed = c.gamma if any(law.absorbs_gamma for law in c.adapter.laws.values()) else None
-                key = (tuple(c.adapter.laws.items()), c.seed, c.draw, absorbed)
-                if key not in kept:
-                    drawn = draw_factors(
-                        c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, seed=c.seed, draw=c.draw, layer=layer, gamma=c.gamma
-                    )
-                    kept[key] = {name: torch.from_numpy(value).to(self.w.dtype).flatten() for name, value in drawn.items()}
-                for name, value in kept[key].items():
+                for name, law in c.adapter.laws.items():
                     place = self.places[layer, name]
-                    self.w[row, place.start : place.stop] = value
+                    if isinstance(law, Zero):
+                        self.w[row, place.start : place.stop] = 0.0
+                        continue
+                    gamma = c.gamma if law.absorbs_gamma else None
+                    key = (name, law, c.seed, c.draw, gamma)  # rules and learning rates share a draw
+                    if key not in kept:
+                        one = (law, d_in, d_out, gamma)
+                        if one not in scales:
+                            scales[one] = law.scale(factor_sizes(c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, gamma=gamma))
+                        rng = factor_stream(name, rank=c.rank, seed=c.seed, draw=c.draw, layer=layer)
+                        kept[key] = torch.from_numpy(law.standard_draw(rng, place.shape) * scales[one]).to(self.w.dtype).flatten()
+                    self.w[row, place.start : place.stop] = kept[key]
         self.refresh()
 
     def refresh(self) -> None:
