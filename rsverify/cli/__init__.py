@@ -18,7 +18,7 @@ VERBS = {
     "atlas": "Say for each adapter, init and optimizer which rule gamma(r) is stable, and whether the shipped one and 1/sqrt(r) are.",
     "reproduce": "Train the source article's experiments on a small transformer and say of each claim whether it holds here.",
     "check": "Say whether an adapter implementation is sound: structure, merging, scaling, persistence, stability.",
-    "parity": "Say whether a serving stack applies the scale that a LoRA adapter was trained with, and name the wrong rule if not.",
+    "parity": "Say whether a serving stack applies the scale that an adapter was trained with, and name the wrong rule if not.",
     "prove": "Run the proofs: every step by its checker, with status and scope; a lemma is run with all that it uses.",
     "report": "Show a finished run again and rewrite its report.html from its results.json.",
 }

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Alpha, Json, Seed, as_called, refuse_unwritable, write_json, write_text
 
 STYLES = {"passed": "green", "failed": "bold red", "xfailed": "yellow", "xpassed": "yellow", "inconclusive": "magenta", "skipped": "dim"}
 
@@ -26,6 +26,7 @@ def check(
     ] = None,
     only: Annotated[tuple[str, ...], Parameter(help="Run only the checks named; may be given several times.")] = (),
     verbose: Annotated[bool, Parameter(help="Show tracebacks of failed checks.")] = False,
+    html: Annotated[Path | None, Parameter(help="Write a self-contained page to this file; not for peft:all.")] = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -40,7 +41,7 @@ def check(
 
     For example:
 
-    - `rsverify check lora`
+    - `rsverify check lora --html lora.html`
     - `rsverify check my_package.adapters:build --xfails known.txt --json checks.json`
     - `rsverify check 'peft:lora?use_rslora=true&r=8&lora_alpha=20'`
     """
@@ -55,12 +56,16 @@ def check(
     from rsverify.definitions.registry import Declared
     from rsverify.definitions.rules import ALPHA
     from rsverify.errors import InputError
-    from rsverify.records import to_json
+    from rsverify.records import Outcome, to_json
     from rsverify.report.provenance import provenance
+    from rsverify.report.words import OUTCOME_STYLES, OUTCOME_WORDS
     from rsverify.studies.targets import is_peft, resolve
 
     refuse_unwritable(json)
+    refuse_unwritable(html, "html")
     if target == "peft:all":
+        if html is not None:
+            raise InputError("--html shows one target; peft:all has many: give one of them, or take --json")
         if rule is not None or alpha is not None:
             raise InputError("--rule and --alpha belong to built-in adapters; a PEFT method takes them in its target")
         from rsverify.cli.check_peft import check_all
@@ -101,14 +106,26 @@ def check(
             if result.status == "failed" and result.exception:
                 console.print(f"\n{result.name}\n{_plain(result.exception)}")
     code = exit_code(results)
-    verdict = {0: "holds", 1: "does_not_hold", 3: "inconclusive"}[code]
-    console.print(f"{count(results)} of {len(results)} checks ran: {summary(results)}")
+    verdicts: dict[int, Outcome] = {0: "holds", 1: "does_not_hold", 3: "inconclusive"}
+    verdict = verdicts[code]
+    said = f"{count(results)} of {len(results)} checks ran: {summary(results)}"
+    console.print(f"[{OUTCOME_STYLES[verdict]}]{OUTCOME_WORDS[verdict]}[/]: {said}")
     budget = error_budget(results, ERROR_BUDGET)
     console.print(budget.text())
+    made = provenance(seed=seed, device="cpu")
+    if html is not None:
+        from rsverify.report.checks import checks_page
+
+        question = f"Judged as it is built, rule {subject.scaling}, alpha {subject.alpha:g}. {budget.text()}"
+        page = checks_page(
+            results, about={name: (found.family, found.doc) for name, found in known.items()}, target=target, verdict=verdict,
+            question=question, sentence=f"{said}.", made=made, command=as_called("--html", "--json"),
+        )  # fmt: skip
+        write_text(page, html, "html")
     write_json(
         {
             "schema": "rsverify/1", "complete": True, "verdict": verdict, "target": target,
-            "provenance": to_json(provenance(seed=seed, device="cpu")), "ran": count(results), "checks": to_json(results),
+            "provenance": to_json(made), "ran": count(results), "checks": to_json(results),
             "error_budget": {**to_json(budget), "rate": budget.rate},
         },
         json,

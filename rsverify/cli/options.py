@@ -73,6 +73,30 @@ def write_json(data: Any, path: Path | None) -> None:
         raise InputError(f"json={str(path)!r} cannot be written ({error.strerror})") from None
 
 
+def write_text(text: str, path: Path, name: str) -> None:
+    """Write a page or a text to the file that the option of that name gave."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{name}={str(path)!r} cannot be written ({error.strerror})") from None
+
+
+def as_called(*own: str) -> str:
+    """The command as it was called, without the options that say where its results went: those are the caller's own.
+
+    An absolute path is given by its last part: a page that is forwarded names no user's folders.
+    """
+    import shlex
+
+    words = list(sys.argv[1:])
+    for option in own:
+        while option in words:
+            place = words.index(option)
+            del words[place : place + 2]
+        words = [word for word in words if not word.startswith(f"{option}=")]
+    return shlex.join(["rsverify", *(Path(word).name if word.startswith("/") else word for word in words)])
+
+
 def complain(message: str) -> None:
     """A line on stderr."""
     print(message, file=sys.stderr)

@@ -29,6 +29,6 @@ def report(
     folder = run if run.is_dir() else run.parent
     verdict = read_results(run / "results.json" if run.is_dir() else run)
     show(verdict, Console())
-    write_page(verdict, folder / "report.html", command=f"rsverify report {run.name}")
+    write_page(verdict, folder / "report.html", command=verdict.provenance.settings.get("command", "rsverify verify"))
     write_json(as_results(verdict), json)
     return verdict.exit_code

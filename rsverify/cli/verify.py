@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, as_called, refuse_unwritable, write_json
 from rsverify.errors import InputError
 
 
@@ -52,6 +52,7 @@ def verify(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from rsverify.report.page import write_page
+    from rsverify.report.results import with_command, write_results
     from rsverify.report.terminal import show
     from rsverify.studies import verify as study
 
@@ -80,23 +81,13 @@ def verify(
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )  # fmt: skip
     show(verdict, Console(width=None if sys.stdout.isatty() else 150))
-    write_page(verdict, out / "report.html", command=_command())
+    command = as_called("--out", "--json")
+    verdict = with_command(verdict, command)
+    write_results(verdict, out / "results.json")
+    write_page(verdict, out / "report.html", command=command)
     if json is not None:
         from rsverify.report.results import as_results
 
         write_json(as_results(verdict), json)
     print(f"Written: {out / 'results.json'}, {out / 'report.html'}", file=sys.stderr)
     return verdict.exit_code
-
-
-def _command() -> str:
-    """The command as it was called, without the folders that its results went to: those are the caller's own."""
-    import shlex
-
-    words = list(sys.argv[1:])
-    for option in ("--out", "--json"):
-        while option in words:
-            place = words.index(option)
-            del words[place : place + 2]
-        words = [word for word in words if not word.startswith(f"{option}=")]
-    return shlex.join(["rsverify", *(words or ["verify"])])

@@ -51,7 +51,7 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
             spoke["transformer"] = False
     plain_log_axes(axes)
     axes.set_xlabel("rank r")
-    axes.set_ylabel("magnitude over that at the smallest rank")
+    axes.set_ylabel("relative to the smallest rank")
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     for witness, filled in spoke.items():
         axes.plot([], [], color="#444444", linestyle="none", marker="o", markerfacecolor="#444444" if filled else "white", label=witness)

@@ -58,5 +58,5 @@ def _how(verdict: Verdict) -> list[tuple[str, str]]:
     found += [("device", p.device), ("seed", str(p.seed))]
     found += [(name, text) for name, text in p.packages.items()]
     found += [(f"hash of {name}", text) for name, text in p.hashes.items()]
-    found += [(name, str(value)) for name, value in p.settings.items()]
+    found += [(name, str(value)) for name, value in p.settings.items() if name != "command"]
     return found

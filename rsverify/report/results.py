@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ def write_results(verdict: Verdict, path: Path) -> None:
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(as_results(verdict), indent=1, allow_nan=False) + "\n")
     os.replace(temporary, path)
+
+
+def with_command(verdict: Verdict, command: str) -> Verdict:
+    """The verdict with the command that repeats it among its settings."""
+    made = verdict.provenance
+    return replace(verdict, provenance=replace(made, settings={**made.settings, "command": command}))
 
 
 def read_results(path: Path) -> Verdict:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rsverify.records import Verdict
-from rsverify.report.words import OUTCOME_WORDS, consequences, exponent_text, measured_text, predicted_text
+from rsverify.report.words import OUTCOME_STYLES, OUTCOME_WORDS, consequences, exponent_text, measured_text, predicted_text
 
 LEGEND = (
     "Numbers are powers of the rank r: 0 keeps its size, -1 halves when r doubles. ± is half the width of an interval; "
@@ -16,7 +16,6 @@ LEGEND = (
 """What the columns say, for a reader who sees them for the first time."""
 
 _COLOUR = {"confirmed": "green", "refuted": "bold red", "inconclusive": "yellow"}
-_OUTCOME_COLOUR = {"holds": "bold green", "does_not_hold": "bold red", "inconclusive": "bold yellow"}
 
 
 def show(verdict: Verdict, console: Console) -> None:
@@ -49,6 +48,6 @@ def show(verdict: Verdict, console: Console) -> None:
             console.print(f"  [dim]{row.claim.optimizer}, {row.claim.rule}, {row.claim.quantity}:[/dim] {row.reason}", highlight=False)
     for note in verdict.notes:
         console.print(f"\n{note}", highlight=False)
-    outcome = Text(OUTCOME_WORDS[verdict.verdict], style=_OUTCOME_COLOUR[verdict.verdict])
+    outcome = Text(OUTCOME_WORDS[verdict.verdict], style=OUTCOME_STYLES[verdict.verdict])
     console.print()
     console.print(Text.assemble(outcome, ": ", verdict.sentence))

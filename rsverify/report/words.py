@@ -15,6 +15,8 @@ _NOUN = {
 }
 _SIGN_LIKE = ("signsgd", "lion", "adam", "adamw", "rmsprop", "adagrad")
 OUTCOME_WORDS: dict[Outcome, str] = {"holds": "HOLDS", "does_not_hold": "DOES NOT HOLD", "inconclusive": "INCONCLUSIVE"}
+OUTCOME_STYLES: dict[Outcome, str] = {"holds": "bold green", "does_not_hold": "bold red", "inconclusive": "bold yellow"}
+"""Of the outcome on a terminal."""
 
 
 def meaning(row: Row, *, low: int = 16, high: int = 256) -> str:
