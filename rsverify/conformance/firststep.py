@@ -119,10 +119,10 @@ def _simulate(bench: Bench, *, pilot_alone: bool = False) -> FirstStep:
             low, high = (magnitude(rank, sample[quantity], "rms") for rank, sample in zip(ranks, samples, strict=True))
             found[quantity] = (low, high)
             skews[quantity] = (_skew(samples[0][quantity]), _skew(samples[1][quantity]))
-    # A change of the output is a difference of two: each is rounded to some ten units of its own size, so that 1e5 units show it
-    # to one part in a thousand or better.
+    # A change of the output is a difference of two: each is rounded to some ten units of its own size, so that 1e4 units show it
+    # to one part in a hundred or better: 0.005 in an exponent over a factor of eight in rank, of a margin of 0.1.
     size = float(bench.layer(layer, bench.dtype)(x).detach().abs().max())
-    readable = 1e5 * torch.finfo(bench.dtype).eps / 2 * size
+    readable = 1e4 * torch.finfo(bench.dtype).eps / 2 * size
     return FirstStep(layer, ranks, level, found, skews, identical, readable, problem.x, problem.v)
 
 

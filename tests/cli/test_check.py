@@ -45,7 +45,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
 def test_a_users_subject_holds_and_says_how_many_checks_ran(capsys, folder):
     code, out, _ = run(capsys, "mine_for_check:sound", "--json", "checks.json")
     assert code == 0
-    assert "checks ran:" in out and "passed" in out
+    assert "checks ran:" in out and "passed" in out and "rate of false alarms by chance: at most" in out
     data = json.loads((folder / "checks.json").read_text())
     assert data["verdict"] == "holds" and data["ran"] == sum(c["status"] != "skipped" for c in data["checks"])
     assert "/" not in data["target"] and data["provenance"]["version"]
