@@ -56,7 +56,7 @@ def check(
     from rsverify.definitions.registry import Declared
     from rsverify.definitions.rules import ALPHA
     from rsverify.errors import InputError
-    from rsverify.records import Outcome, to_json
+    from rsverify.records import OUTCOMES, to_json
     from rsverify.report.provenance import provenance
     from rsverify.report.words import OUTCOME_STYLES, OUTCOME_WORDS
     from rsverify.studies.targets import is_peft, resolve
@@ -106,8 +106,7 @@ def check(
             if result.status == "failed" and result.exception:
                 console.print(f"\n{result.name}\n{_plain(result.exception)}")
     code = exit_code(results)
-    verdicts: dict[int, Outcome] = {0: "holds", 1: "does_not_hold", 3: "inconclusive"}
-    verdict = verdicts[code]
+    verdict = OUTCOMES[code]
     said = f"{count(results)} of {len(results)} checks ran: {summary(results)}"
     console.print(f"[{OUTCOME_STYLES[verdict]}]{OUTCOME_WORDS[verdict]}[/]: {said}")
     budget = error_budget(results, ERROR_BUDGET)

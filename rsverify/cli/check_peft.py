@@ -21,7 +21,7 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
     from rich.table import Table
 
     from rsverify.interop.peft.everything import check_everything, exit_code
-    from rsverify.records import to_json
+    from rsverify.records import OUTCOMES, to_json
     from rsverify.report.provenance import provenance
 
     status = Console(stderr=True)
@@ -53,7 +53,7 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
         f"\n{ran} checks ran on {sum(not row.reason for row in found)} targets; {sum(bool(row.reason) for row in found)} not judged"
     )
     data: dict[str, Any] = {
-        "schema": "rsverify/1", "complete": True, "verdict": {0: "holds", 1: "does_not_hold", 3: "inconclusive"}[code], "target": TARGET,
+        "schema": "rsverify/1", "complete": True, "verdict": OUTCOMES[code], "target": TARGET,
         "peft": version("peft"), "provenance": to_json(provenance(seed=seed, device="cpu")), "ran": ran,
         "targets": [{"target": row.target, "not_judged": row.reason or None, "checks": to_json(list(row.results))} for row in found],
     }  # fmt: skip

@@ -35,7 +35,7 @@ def prove(
     from rsverify.proving.index import index_text
     from rsverify.proving.lemma import exit_code, lines
     from rsverify.proving.library import lemmas, prove_all
-    from rsverify.records import SCHEMA
+    from rsverify.records import OUTCOMES, SCHEMA
 
     refuse_unwritable(json)
     if index is not None and not index.resolve().parent.is_dir():
@@ -51,12 +51,11 @@ def prove(
     if index is not None:
         index.write_text(index_text(lemmas()), encoding="utf-8")
     code = exit_code(results)
-    verdicts: dict[int, str] = {0: "holds", 1: "does_not_hold", 3: "inconclusive"}
     write_json(
         {
             "schema": SCHEMA,
             "complete": not {"skipped", "undecided"} & set(findings),
-            "verdict": verdicts[code],
+            "verdict": OUTCOMES[code],
             "lemmas": [_told(result) for result in results],
         },
         json,

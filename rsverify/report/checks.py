@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 
 from rsverify.records import CheckResult, Outcome, Provenance
 from rsverify.report.words import OUTCOME_WORDS
+from rsverify.report.writing import how_it_was_made, rendered
 
 MARKS = {"passed": "✓", "failed": "✗", "xfailed": "!", "xpassed": "+", "inconclusive": "?", "skipped": "–"}
 """A sign for each answer, so that the picture is read without its colours."""
@@ -25,11 +25,6 @@ def checks_page(
 
     Args: about gives family and one line of each check by its name; question says what was judged, sentence what came of it.
     """
-    import jinja2
-
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("rsverify.report").joinpath("checks.html.jinja").read_text(encoding="utf-8")
-    )
     families: dict[str, list[dict[str, str]]] = {}
     for result in results:
         family, doc = about[result.name]
@@ -52,10 +47,9 @@ def checks_page(
         if (found := [cell for cell in every if cell["status"] == status])
     ]
     present = dict.fromkeys(cell["status"] for cell in every)
-    how = [("rsverify", made.version), ("commit", made.commit or "none"), ("made", made.created), ("python", made.python)]
-    how += [("platform", made.platform), ("device", made.device), ("seed", str(made.seed)), *made.packages.items()]
-    return template.render(
+    return rendered(
+        "checks.html.jinja",
         target=target, verdict=verdict, outcome=OUTCOME_WORDS[verdict], sentence=sentence, question=question, told=told,
         families=list(families.items()), key=", ".join(f"{MARKS[status]} {KEY[status]}" for status in MARKS if status in present),
-        how=how, command=command,
+        how=how_it_was_made(made), command=command,
     )  # fmt: skip

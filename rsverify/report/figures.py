@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rsverify.records import Row
+from rsverify.report.writing import svg_text
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and each with its own marker for greyscale.
 STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"), ("#000000", "v", "-"))
@@ -56,11 +55,7 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
     for witness, filled in spoke.items():
         axes.plot([], [], color="#444444", linestyle="none", marker="o", markerfacecolor="#444444" if filled else "white", label=witness)
     axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.44, -0.2), ncols=2, frameon=False)
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "rsverify", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return svg_text(figure)
 
 
 def plain_log_axes(axes: Any) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
-
-import jinja2
 
 from rsverify.records import Row, Verdict
 from rsverify.report.words import OUTCOME_WORDS, consequences, exponent_text, measured_text, predicted_text
+from rsverify.report.writing import how_it_was_made, rendered
 
 
 def write_page(verdict: Verdict, path: Path, *, command: str) -> None:
@@ -20,9 +18,6 @@ def page(verdict: Verdict, *, command: str) -> str:
     """The HTML text: no script, no network, readable on a phone and in print."""
     from rsverify.report.figures import curves
 
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("rsverify.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    )
     pictures = []
     for key, rows in _by_quantity(verdict.rows).items():
         if any(row.estimated or row.measured for row in rows):
@@ -36,9 +31,10 @@ def page(verdict: Verdict, *, command: str) -> str:
         }
         for row in verdict.rows
     ]
-    return template.render(
+    return rendered(
+        "page.html.jinja",
         verdict=verdict, outcome=OUTCOME_WORDS[verdict.verdict], consequences=consequences(verdict.rows), rows=rows, pictures=pictures,
-        command=command, how=_how(verdict),
+        command=command, how=how_it_was_made(verdict.provenance),
     )  # fmt: skip
 
 
@@ -49,14 +45,4 @@ def _by_quantity(rows: tuple[Row, ...]) -> dict[str, list[Row]]:
         probe = "" if claim.probe == "aligned" else f", probe {claim.probe}"
         steps = "at init" if claim.steps == 0 else f"after {claim.steps} step{'s' * (claim.steps != 1)}"
         found.setdefault(f"{claim.quantity} ({claim.statistic}{probe}) {steps}", []).append(row)
-    return found
-
-
-def _how(verdict: Verdict) -> list[tuple[str, str]]:
-    p = verdict.provenance
-    found = [("rsverify", p.version), ("commit", p.commit or "none"), ("made", p.created), ("python", p.python), ("platform", p.platform)]
-    found += [("device", p.device), ("seed", str(p.seed))]
-    found += [(name, text) for name, text in p.packages.items()]
-    found += [(f"hash of {name}", text) for name, text in p.hashes.items()]
-    found += [(name, str(value)) for name, value in p.settings.items() if name != "command"]
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from rsverify.records import StableScaling
+from rsverify.report.writing import svg_text
 
 MARKS: Mapping[str, Fraction] = {"alpha": Fraction(0), "alpha/sqrt(r)": Fraction(1, 2), "alpha/r": Fraction(1)}
 """Rules in use, shown at a learning rate free of the rank."""
@@ -59,7 +59,6 @@ def phase(exponent: Fraction | None, margin: float) -> str:
 
 def draw(diagram: PhaseDiagram) -> str:
     """The diagram as SVG text; the same diagram gives the same text."""
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -91,11 +90,7 @@ def draw(diagram: PhaseDiagram) -> str:
     axes.set_title(f"{diagram.adapter}, {diagram.optimizer}: {diagram.quantity}", fontsize=10)
     handles = [Patch(color=colours[k], label=name) for k, name in enumerate(names) if name in held]
     axes.legend(handles=handles, fontsize=8, loc="upper left")
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "rsverify", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return svg_text(figure)
 
 
 def _middle(diagram: PhaseDiagram, name: str) -> tuple[float, float] | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 from rsverify.records import Provenance
+from rsverify.report.writing import how_it_was_made, rendered
 
 _FRAMES = {"holds": "holds", "holds only for": "partly", "does not hold here": "fails", "inconclusive": "inconclusive"}
 _TONES = {"holds": "yes", "holds only for": "open", "does not hold here": "no", "inconclusive": "open"}
@@ -29,11 +29,6 @@ def reproduction_page(
 
     Args: sections as in reproduce.json; pictures are SVG by the figure's name.
     """
-    import jinja2
-
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("rsverify.report").joinpath("reproduction.html.jinja").read_text(encoding="utf-8")
-    )
     shown = [
         {
             **section, "parts": [_part(part, repeats) for part in section["parts"]], "picture": pictures[section["name"]],
@@ -41,15 +36,19 @@ def reproduction_page(
         }
         for section in sections
     ]  # fmt: skip
-    p = provenance
-    how = [("rsverify", p.version), ("commit", p.commit or "none"), ("made", p.created), ("python", p.python), ("platform", p.platform)]
-    how += [*p.packages.items(), *((f"hash of {name}", text) for name, text in p.hashes.items())]
-    how += [(name, str(value)) for name, value in p.settings.items()]
     answers = [section["answer"] for section in sections]
     worst = next((answer for answer in ("does not hold here", "holds only for", "inconclusive") if answer in answers), "holds")
     counts = ", ".join(f"{answers.count(answer)} {said}" for answer, said in _COUNTED.items() if answer in answers)
-    return template.render(
-        sections=shown, notes=notes, how=how, repeats=repeats, command=command, frame=_FRAMES[worst], total=_TOTALS[worst], counts=counts
+    return rendered(
+        "reproduction.html.jinja",
+        sections=shown,
+        notes=notes,
+        how=how_it_was_made(provenance),
+        repeats=repeats,
+        command=command,
+        frame=_FRAMES[worst],
+        total=_TOTALS[worst],
+        counts=counts,
     )
 
 

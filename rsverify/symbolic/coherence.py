@@ -153,12 +153,11 @@ class _Step:
             total += self.rates[name] ** 2 * gain * self.squares[name]
         return total
 
-    def reach(self, quantity: str, onto: Sequence[str], probe: str = "aligned", *, moved_only: Sequence[str] | None = None) -> Any:
+    def reach(self, quantity: str, onto: Sequence[str], probe: str = "aligned") -> Any:
         """An upper bound on E of the squared change of a quantity, over all products of steps."""
         total: Any = sp.Integer(0)
-        movable = [name for name in self.moving if moved_only is None or name in moved_only]
-        for size in range(1, len(movable) + 1):
-            for chosen in combinations(movable, size):
+        for size in range(1, len(self.moving) + 1):
+            for chosen in combinations(self.moving, size):
                 if any(is_zero(self.adapter.laws[name]) and name not in chosen for name in self.adapter.laws):
                     continue
                 # A factor of independent entries of variance one in place of the step sums the squared derivatives.

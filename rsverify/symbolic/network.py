@@ -16,7 +16,6 @@ import sympy as sp
 from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Frozen, PrincipalComponents, Zero
-from rsverify.errors import NotDerivable
 from rsverify.symbolic import symbols as s
 
 DATA = ("x", "x'", "v")
@@ -155,14 +154,3 @@ def contraction(
         atoms += [Atom(ONES, (index,)) for index in shared.values() if index not in held]
         total.append(Term(coefficient, tuple(atoms), tuple(shared[axis] for axis in open_axes)))
     return tuple(total)
-
-
-def single_axes(adapter: Adapter) -> tuple[str, str]:
-    """The row and column axis of the result.
-
-    Raises: NotDerivable where one of them is a group, for derivations that need data to be a vector on one axis.
-    """
-    rows, columns = adapter.result
-    if len(rows) != 1 or len(columns) != 1:
-        raise NotDerivable(f"the result of {adapter.expression!r} groups axes, and this step is derived for data on single axes only")
-    return rows[0], columns[0]

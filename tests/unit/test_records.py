@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -88,9 +89,14 @@ def test_every_record_comes_back_equal(record) -> None:
 
 
 def test_every_record_class_is_tried_above() -> None:
+    rooms = [room for room in vars(rec).values() if isinstance(room, ModuleType) and room.__name__.startswith(f"{rec.__name__}.")]
     classes = {
-        value for value in vars(rec).values() if isinstance(value, type) and is_dataclass(value) and value.__module__ == rec.__name__
+        value
+        for room in rooms
+        for value in vars(room).values()
+        if isinstance(value, type) and is_dataclass(value) and value.__module__ == room.__name__
     }
+    assert all(getattr(rec, value.__name__) is value for value in classes), "every record is one of the folder's names"
     assert classes == {type(record) for record in EVERY}
 
 
