@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from _evidence import rooms
+
 from rsverify.interop.peft.everything import check_everything
 from rsverify.interop.peft.known import shipped
 from rsverify.interop.peft.target import known_as
@@ -63,7 +65,8 @@ def main() -> None:
         "schema": SCHEMA, "peft": version("peft"), "targets": sum(not row.reason for row in rows),
         "not_judged": sum(bool(row.reason) for row in rows),
         "counts": dict(sorted(counts.items())), "not_as_listed": unlisted, "defects": defects,
-        "with_thread": sum(defect["thread"] != "no thread found" for defect in defects), "provenance": to_json(provenance(seed=seed)),
+        "with_thread": sum(defect["thread"] != "no thread found" for defect in defects),
+        "provenance": to_json(provenance(seed=seed, hashes=rooms("peft_defects"))),
     }  # fmt: skip
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -63,7 +63,7 @@ SOURCES: dict[str, Source] = {
     "verify": _gathered("verify", *_SIMULATION, "rsverify/training"),
     "atlas": Source("paper/evidence/atlas.json", "rsverify atlas --json paper/evidence/atlas.json", ATLAS),
     "reproduce": Source("paper/evidence/reproduce.json", "rsverify reproduce --json paper/evidence/reproduce.json", REPRODUCE),
-    "defects": _gathered("defects", "docs/peft_defects"),
+    "defects": Source("paper/evidence/peft_defects.json", "python benchmarks/peft_defects.py", BENCHMARKS["peft_defects"]),
     "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),
     "calibration": _benchmark("calibration"),
     "montecarlo": _benchmark("montecarlo"),
