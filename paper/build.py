@@ -21,6 +21,8 @@ from paper.sources import ROOT, SOURCES, stale
 
 FOLDER = ROOT / "paper"
 TEXT, PDF = FOLDER / "paper.typ", FOLDER / "rsverify.pdf"
+LONG = ("calibration", "defects", "atlas")
+"""Evidence that takes minutes to make anew; benchmarks of time and the reproduction are left to a quiet machine."""
 LAYOUT = (FOLDER / "style.typ", FOLDER / "tables.typ")
 
 
@@ -37,13 +39,17 @@ def refuse_typed(names: Names) -> None:
         raise SystemExit("the text has numbers without a source:\n" + "\n".join(found))
 
 
-def gather() -> None:
-    """Run the paper's own gatherers whose evidence is stale."""
+def gather(*, long: bool) -> None:
+    """Make anew the evidence that is stale: the paper's own gatherers, and with `long` what takes minutes and times nothing."""
     for name in dict.fromkeys(it.source for it in stale()):
-        words = SOURCES[name].command.split()
-        if words[1].startswith("paper/gather/"):
-            print("stale:", name, "->", " ".join(words))
-            subprocess.run([sys.executable, *words[1:]], cwd=ROOT, check=True)
+        program, *words = SOURCES[name].command.split()
+        if not (words[0].startswith("paper/gather/") or (long and name in LONG)):
+            continue
+        print("stale:", name, "->", SOURCES[name].command, flush=True)
+        here = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name(program))]
+        done = subprocess.run([*here, *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+        if name in {it.source for it in stale()}:
+            raise SystemExit(f"{SOURCES[name].command} ended with {done.returncode} and left {SOURCES[name].path} stale")
 
 
 def build(out: Path = PDF, *, read: Load = load, folder: Path = FOLDER) -> Names:
@@ -72,9 +78,10 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--out", type=Path, default=PDF)
     options.add_argument("--gather", action="store_true")
+    options.add_argument("--gather-long", action="store_true")
     asked = options.parse_args()
-    if asked.gather:
-        gather()
+    if asked.gather or asked.gather_long:
+        gather(long=asked.gather_long)
     if found := stale():
         raise SystemExit("evidence is older than the rooms it depends on (see paper/stamp.py):\n" + "\n".join(map(str, found)))
     names = build(asked.out)

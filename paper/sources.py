@@ -56,6 +56,7 @@ def _benchmark(name: str, *options: str, room: str | None = None, dated: str = "
 
 
 _ALARMS = "the text tells what a run at that commit found, and that a check was mended after it"
+_TIMES = "times are told as those of the commit at which they were measured, alone on a machine"
 SOURCES: dict[str, Source] = {
     "theory": _gathered("theory", *_THEORY, "rsverify/studies/transfer.py"),
     "proofs": _gathered("proofs", "proofs", "rsverify/proving"),
@@ -66,7 +67,8 @@ SOURCES: dict[str, Source] = {
     "defects": Source("paper/evidence/peft_defects.json", "python benchmarks/peft_defects.py", BENCHMARKS["peft_defects"]),
     "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),
     "calibration": _benchmark("calibration"),
-    "montecarlo": _benchmark("montecarlo"),
+    "montecarlo": _benchmark("montecarlo", dated=_TIMES),
+    **{f"training-{case}": _benchmark(f"training-{case}", case, dated=_TIMES) for case in ("d64-t64", "d128-t64", "d128-t512")},
     "false_alarms": _benchmark("conformance_false_alarms", room="conformance_false_alarms", dated=_ALARMS),
     "false_alarms_mended": _benchmark(
         "conformance_false_alarms_mended", "--only check_save_reader", room="conformance_false_alarms", dated=_ALARMS

@@ -7,6 +7,7 @@ from typing import Any
 
 from paper.naming import Load, Names
 from paper.naming.shown import decimal, figures, interval, percent, whole, word
+from paper.sources import SOURCES
 
 
 def line(lines: list[dict[str, Any]], *holds: str) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def names(read: Load) -> Names:
     out = Names()
     out.texts |= _calibration(read("calibration"), out)
     out.texts |= _montecarlo(read("montecarlo"), out)
+    out.texts |= _training({name: read(name) for name in SOURCES if name.startswith("training-")}, out)
     return out
 
 
@@ -55,12 +57,27 @@ def _calibration(data: dict[str, Any], out: Names) -> dict[str, str]:
     return found
 
 
+def _training(cases: dict[str, dict[str, Any]], out: Names) -> dict[str, str]:
+    """Training in one pass against the library's loop: how many times as fast at each size, beside what was promised."""
+    speeds = {name: line(data["lines"], "PEFT's seconds over the stack's") for name, data in cases.items()}
+    ratios = [it["value"] for it in speeds.values()]
+    missed = sum(not it["kept"] for it in speeds.values())
+    out.words["training"] = "missed" if missed else "kept"
+    commits = sorted({(data["provenance"]["commit"] or "none")[:7] for data in cases.values()})
+    return {
+        "training.least": figures(min(ratios)), "training.most": figures(max(ratios)), "training.cases": word(len(cases)),
+        "training.missed": word(missed), "training.commit": ", ".join(commits),
+        "training.difference": figures(max(line(data["lines"], "difference of a loss")["value"] for data in cases.values()), 1),
+    }  # fmt: skip
+
+
 def _montecarlo(data: dict[str, Any], out: Names) -> dict[str, str]:
     seen = data["figures"]
     out.words["montecarlo"] = "kept" if all(promise["kept"] for promise in data["promises"]) else "broken"
     slope, versus = seen["slope to +-0.005, in process"], seen["against materialised numpy"]
     free = seen["rank 2**40 against 2**4, 1,000 draws"]
     return {
+        "montecarlo.commit": (data["provenance"]["commit"] or "none")[:7],
         "montecarlo.half-width": figures(slope["half-width"], 2), "montecarlo.milliseconds": figures(1000 * slope["seconds"], 2),
         "montecarlo.draws": whole(slope["draws"]), "montecarlo.ratio.least": whole(min(it["ratio"] for it in versus)),
         "montecarlo.rank.small": "2⁴", "montecarlo.rank.large": "2⁴⁰", "montecarlo.free": decimal(free["ratio"], 2),

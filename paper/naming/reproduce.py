@@ -88,6 +88,7 @@ def names(read: Load) -> Names:
         "reproduce.wide": whole(max(plan["wide"])), "reproduce.alpha": figures(plan["alpha"]), "reproduce.lr": figures(plan["lr"]),
         "reproduce.lr-sgd": figures(plan["lr_sgd"]), "reproduce.lr-adafactor": figures(plan["lr_adafactor"]),
         "reproduce.held-out": whole(plan["held_out"]), "reproduce.ranks": listed([whole(r) for r in (*plan["narrow"], *plan["wide"])]),
+        "reproduce.few": word(min(plan.get("few", plan["seeds"]), plan["seeds"])),
         "reproduce.seeds.all": word(plan["repeats"] * plan["seeds"]), "reproduce.any-steps": whole(plan["any_steps"]),
         "reproduce.any-top": whole(max(plan["any_ranks"])), "reproduce.limit-steps": whole(plan["limit_steps"]),
         "reproduce.limit-ranks": listed([whole(r) for r in plan["limit_ranks"]]),
