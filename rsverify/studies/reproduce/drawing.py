@@ -33,10 +33,15 @@ def rank_colours(ranks: Sequence[int]) -> dict[int, Any]:
 
 
 def curves(axes: Any, plan: Plan, results: Results, family: Family, *, curve: str, title: str, log: bool = True) -> None:
-    """One curve a rank: the mean over seeds of loss (as perplexity) or another record against the step."""
+    """One curve a rank: the mean of loss (as perplexity) or another record against the step, over the seeds that all ranks have.
+
+    Seeds differ in their data: a rank run on fewer would otherwise stand apart for that alone.
+    """
     ranks = results.ranks(family)
+    runs = {rank: results.runs(family, rank) for rank in ranks}
+    shared = [seed for seed in plan.all_seeds if all(seed in found for found in runs.values())]
     for rank, colour in rank_colours(ranks).items():
-        found = [finite(run[curve]) for run in results.runs(family, rank).values()]
+        found = [finite(runs[rank][seed][curve]) for seed in shared]
         mean = np.mean(found, axis=0)
         if curve == "loss":
             mean = np.exp(np.minimum(smoothed(mean), math.log(256)))
@@ -44,7 +49,7 @@ def curves(axes: Any, plan: Plan, results: Results, family: Family, *, curve: st
     if log:
         axes.set_yscale("log")
         plain(axes.yaxis)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(f"{title}, {len(shared)} seeds", fontsize=10)
     axes.set_xlabel("step")
     axes.grid(True, linewidth=0.3, alpha=0.6)
 
@@ -84,6 +89,17 @@ def log_ranks(axes: Any, *, y: bool = True) -> None:
         plain(axes.yaxis)
     axes.set_xlabel("rank r")
     axes.grid(True, linewidth=0.3, alpha=0.6)
+
+
+def log_rates(axes: Any) -> None:
+    """Logarithmic learning rates, decades alone named: a sweep spans several."""
+    from matplotlib.ticker import LogLocator
+
+    log_ranks(axes)
+    axes.set_xscale("log", base=10)
+    plain(axes.xaxis)
+    axes.xaxis.set_major_locator(LogLocator(base=10))
+    axes.set_xlabel("learning rate")
 
 
 def plain(axis: Any) -> None:

@@ -29,7 +29,7 @@ class Plan:
 
     Args:
         narrow, wide: ranks trained on every seed, and ranks above the widths (128), on the few seeds for the first figures
-            and on the first one elsewhere. low, high: ranks between which "more rank buys quality" is judged, high at most d/2.
+            and on the first of each repeat elsewhere. low, high: ranks between which "more rank buys quality" is judged, high at most d/2.
         steps, tokens, held_out: steps of a run, tokens of each, sequences of the held-out loss.
         repeats, seeds: independent repeats of the whole study, and seeds in each. In a pilot (three seeds a repeat, used nowhere
             else) a paired difference of held-out losses had a standard deviation of 0.012 nats between seeds; eight let a

@@ -41,9 +41,9 @@ class Family:
         )  # fmt: skip
 
     def cells(self, plan: Plan, *, wide: str = "first") -> list[Cell]:
-        """The narrow ranks on every seed; the wide ones on a few seeds, on the first alone, or not at all."""
+        """The narrow ranks on every seed; the wide ones on a few seeds, on the first of each repeat, or not at all."""
         found = [self.cell(plan, plan.narrow, seed) for seed in plan.all_seeds]
-        seeds = {"few": plan.few_seeds, "first": plan.all_seeds[:1], "none": ()}[wide]
+        seeds = {"few": plan.few_seeds, "first": tuple(group[0] for group in plan.groups), "none": ()}[wide]
         # One cell a rank: the widest takes as long as all others together.
         return found + [self.cell(plan, [rank], seed) for seed in seeds for rank in plan.wide]
 

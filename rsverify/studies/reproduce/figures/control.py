@@ -89,8 +89,7 @@ def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
             rates = results.rates(family, rank)
             means = [math.exp(sweeping.mean_loss(results, sweeping.at(family, lr), rank)) for lr in rates]
             panel.plot(rates, means, color=colour, marker=".", linewidth=1.1, label=f"r = {rank}")
-        drawing.log_ranks(panel)
-        panel.set_xlabel("learning rate")
+        drawing.log_rates(panel)
         panel.set_ylabel("held-out perplexity")
         panel.set_title(f"{NAMES[family.rule]}, adamw", fontsize=10)
     limits = [panel.get_ylim() for panel in axes[0][:2]]

@@ -74,12 +74,11 @@ def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
     rates = results.rates(SMALL, plan.low)
     curves = {seed: [math.exp(results.losses(sweeping.at(SMALL, lr), plan.low)[seed]) for lr in rates] for seed in plan.all_seeds}
     drawing.against_rank(panel, rates, curves, label=f"LoRA, r = {plan.low}", index=0)
-    drawing.log_ranks(panel)
+    drawing.log_rates(panel)
     for index, rank in enumerate(dict.fromkeys((plan.high, plan.wide[-1] if plan.wide else plan.narrow[-1])), start=1):
         level = math.exp(np.mean(list(results.losses(LARGE, rank).values())))
         label = f"rsLoRA, r = {rank}, lr {plan.lr:g}"
         panel.axhline(level, color=drawing.COLOURS[index], linestyle="--", linewidth=1.2, label=label)
-    panel.set_xlabel("learning rate")
     panel.set_ylabel("held-out perplexity")
     panel.legend(fontsize=8)
     return figure
