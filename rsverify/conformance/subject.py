@@ -108,7 +108,7 @@ class Subject:
     convert: Callable[[Any], Any] | None = None
     redistribute: Callable[[Any, int], Any] | None = None
     parts: Callable[[Any], Mapping[str, Part]] | None = None
-    exponents: Mapping[str, float] = field(default_factory=dict)
+    exponents: Mapping[str, float] = field(default_factory=dict, hash=False)
     remake: Callable[[str], Subject] | None = field(default=None, init=False, repr=False, compare=False)
     """The same subject under another rule, where we can build it ourselves."""
     full: Subject | None = field(default=None, init=False, repr=False, compare=False)

@@ -114,6 +114,9 @@ def test_sound_partners_are_the_textbooks(name: str) -> None:
         "fused": lambda: np.vstack([root * f["B_q"] @ f["A_q"], 1.5 * alpha / 6**0.5 * f["B_v"] @ f["A_v"]]),
         "experts": lambda: root * (0.7 * f["B"][0] @ f["A"][0] + 0.3 * f["B"][1] @ f["A"][1]),
         "kronecker": lambda: whole * _kron(f["C"], f["P"] @ f["Q"]),
+        "qkv": lambda: np.vstack([root * f["B_q"] @ f["A_q"], np.zeros((2, 6)), 1.5 * alpha / 6**0.5 * f["B_v"] @ f["A_v"]]),
+        "lokr": lambda: whole * _kron(f["w1"], f["w2"]),
+        "lokr-lycoris": lambda: _kron(f["w1"], f["w2"]),
     }[name]()
     eye = torch.eye(6, dtype=torch.float64)
     found = (module.eval()(eye) - module(0 * eye)).T - W

@@ -99,7 +99,7 @@ class Kit:
     convert: Callable[[Adapted], Any] = lambda m: m.kit.save(m)
     redistribute: Callable[[Adapted, int], Any] = lambda m, rank: redistributed(m, rank)
     parts: Callable[[Adapted], Mapping[str, Part]] | None = None
-    exponents: Mapping[str, float] = field(default_factory=dict)
+    exponents: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def but(self, **pieces: Any) -> Kit:
         """The same implementation with some pieces replaced."""
