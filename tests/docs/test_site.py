@@ -52,3 +52,10 @@ def test_the_command_line_page_names_every_verb() -> None:
 def verbs() -> list[Path]:
     """A file per verb: those that define a function of their own name."""
     return [path for path in (ROOT / "rsverify" / "cli").glob("*.py") if f"\ndef {path.stem}(" in path.read_text(encoding="utf-8")]
+
+
+def test_the_readme_counts_the_checks_that_there_are() -> None:
+    from rsverify.conformance.registry import checks
+
+    (said,) = re.findall(r"It runs (\d+) checks", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert int(said) == len(checks())
