@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from paper.naming import Load, Names
@@ -38,6 +39,8 @@ def names(read: Load) -> Names:
             texts[f"theory.{optimizer}.{short}"] = power(found["exponent"])
             texts[f"theory.{optimizer}.formula"] = found["formula"]
     texts["theory.limit.distance"] = data["limit"]["alpha/sqrt(r)"]["distance"]
+    symbols = {name for name in re.findall(r"S\d+", texts["theory.sgd.formula"])}
+    texts["theory.symbol"] = listed(sorted(symbols))
     out.tables["theory.transfer"] = [_transfer(case) for case in transfer["cases"]]
     return out
 
