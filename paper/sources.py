@@ -62,7 +62,7 @@ SOURCES: dict[str, Source] = {
     "proofs": _gathered("proofs", "proofs", "rsverify/proving"),
     "dichotomy": _gathered("dichotomy", *_SIMULATION),
     "verify": _gathered("verify", *_SIMULATION, "rsverify/training"),
-    "atlas": Source("paper/evidence/atlas.json", "rsverify atlas --json paper/evidence/atlas.json", ATLAS),
+    "atlas": Source("paper/evidence/atlas.json", "rsverify atlas --evidence paper/evidence/atlas.json", ATLAS),
     "reproduce": Source("paper/evidence/reproduce.json", "rsverify reproduce --json paper/evidence/reproduce.json", REPRODUCE),
     "defects": Source("paper/evidence/peft_defects.json", "python benchmarks/peft_defects.py", BENCHMARKS["peft_defects"]),
     "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),

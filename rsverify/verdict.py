@@ -61,9 +61,10 @@ def compare(
 ) -> list[Statement]:
     """Every comparison between the records that are there, in the order of a reader's questions."""
     found: list[Statement] = []
-    for name, numeric in (("Monte Carlo", estimated), ("the transformer", measured)):
+    for numeric in (estimated, measured):
         if numeric is None:
             continue
+        name = numeric.witness if isinstance(numeric, Measurement) else "Monte Carlo"
         bracket = numeric.bracket if isinstance(numeric, Measurement) else None
         if bracket is not None:
             found.append(_within(name, numeric, bracket, margin, "the bracket", context=True))
@@ -200,7 +201,7 @@ def _between(estimated: Estimate, measured: Measurement, margin: float) -> State
     lo = measured.interval[0] - estimated.interval[1]
     hi = measured.interval[1] - estimated.interval[0]
     answer = interval_agreement((lo, hi), -margin, margin)
-    return Statement(answer, f"transformer minus Monte Carlo is [{lo:+.3f}, {hi:+.3f}], margin {margin:g}")
+    return Statement(answer, f"{measured.witness.removeprefix('the ')} minus Monte Carlo is [{lo:+.3f}, {hi:+.3f}], margin {margin:g}")
 
 
 def outcome(rows: Sequence[Row]) -> Outcome:

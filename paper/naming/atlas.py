@@ -45,8 +45,8 @@ def names(read: Load) -> Names:
         table.append({**line, "witnesses": witnesses(here)})
     known = [a for a in counted if a["stable"] is not None]
     rows = [entry["row"] for entry in data["entries"]]
-    spoke = [(row["predicted"] is not None) + (row["estimated"] is not None) for row in rows]
-    agreed = [row["agreement"] for row, n in zip(rows, spoke, strict=True) if n == 2]
+    spoke = [sum(row[who] is not None for who in ("predicted", "estimated", "measured")) for row in rows]
+    agreed = [row["agreement"] for row, n in zip(rows, spoke, strict=True) if n > 1]
     out.words["atlas"] = data["verdict"]
     out.words["atlas.contradicted"] = "yes" if "refuted" in agreed else "no"
     right = sum(a["root_stability"] == "stable" for a in known)

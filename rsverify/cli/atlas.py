@@ -21,6 +21,7 @@ def atlas(
     match_at: Annotated[int | None, Parameter(allow_leading_hyphen=True, help="Rank where all rules have the shipped one's scale.")] = None,
     html: Annotated[Path | None, Parameter(help="Write a self-contained page to this file.")] = None,
     markdown: Annotated[Path | None, Parameter(help="Write Markdown for a pull request or a docs page to this file.")] = None,
+    evidence: Annotated[Path | None, Parameter(help="Write the answers and numbers without their curves, as JSON, to this file.")] = None,
     journal: Annotated[Path | None, Parameter(help="Keep finished cells in this file, and go on from it.")] = None,
     workers: Annotated[int | None, Parameter(allow_leading_hyphen=True, help="Processes; default 2.")] = None,
     error_budget: Annotated[float, Parameter(help="False failures of the whole table.")] = 1e-6,
@@ -36,14 +37,15 @@ def atlas(
 
     Example: `rsverify atlas loha loha-lycoris --markdown atlas.md --journal atlas.db`
     """
+    from json import dumps
+
     from rich.console import Console
 
     from rsverify.records import to_json
-    from rsverify.report.atlas import markdown as written
-    from rsverify.report.atlas import page, show
+    from rsverify.report import atlas as clerk
     from rsverify.studies.atlas import atlas as study
 
-    for path, name in ((json, "json"), (html, "html"), (markdown, "markdown")):
+    for path, name in ((json, "json"), (html, "html"), (markdown, "markdown"), (evidence, "evidence")):
         refuse_unwritable(path, name)
         if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.resolve().parent, os.W_OK)):
             raise InputError(f"{name}={str(path)!r} cannot be written; give a file in a folder that can be")
@@ -55,12 +57,13 @@ def atlas(
             progress=lambda what, done, total: spinner.update(f"{what}: {done} of {total}"),
         )  # fmt: skip
     data = to_json(found)
-    show(data, Console(width=None if sys.stdout.isatty() else 170, highlight=False))
+    clerk.show(data, Console(width=None if sys.stdout.isatty() else 170, highlight=False))
     words = [*adapters, *(word for name in optimizer for word in ("--optimizer", name)), "--seed", str(seed), "--alpha", f"{alpha:g}"]
     words += ["--quick"] if quick else []
     words += ["--match-at", str(match_at)] if match_at is not None else []
-    _write(html, "html", page(data, command=shlex.join(["rsverify", "atlas", *words])))
-    _write(markdown, "markdown", written(data))
+    _write(html, "html", clerk.page(data, command=shlex.join(["rsverify", "atlas", *words])))
+    _write(markdown, "markdown", clerk.markdown(data))
+    _write(evidence, "evidence", dumps(clerk.evidence(data), indent=1, ensure_ascii=False) + "\n" if evidence is not None else "")
     write_json(data, json)
     return found.exit_code
 

@@ -52,6 +52,7 @@ def estimate(
     curve: Prediction | None = None,
     engine: str = "auto",
     sequential: bool = False,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> Estimate:
     """How a quantity moves with rank, from simulated draws of the adapter on samples with a linear loss.
@@ -69,6 +70,7 @@ def estimate(
         engine: auto takes the cheapest that is exact for the setting.
         sequential: draw batch by batch, and stop where the answer is in: the precision reached or, without one, the stability
             settled. The intervals are then those of one anytime-valid boundary.
+        fresh: of a factory: every draw on a base layer, sample and signal of its own, for modules that themselves draw nothing.
         progress: called with what is done, how much of it, of how much.
     Raises: InputError for what cannot be meant; BudgetError, before the main sample, where `precision` or one draw is out of
         reach; Diverged where a run overflows, with rank and step.
@@ -87,6 +89,8 @@ def estimate(
         check_askable(asked)
         for rank in ranks:
             asked.adapter.check_draws(rank, d_in, d_out)
+        if fresh:
+            raise InputError("fresh=True is for factories of modules: a declared adapter draws its factors by its laws")
     elif engine != "auto":
         raise InputError(f"engine={engine!r}: a module is judged by the dense engine alone; leave it at auto")
     if regime == "width" and ranks[-1] * 8 > min(d_in, d_out):
@@ -105,7 +109,9 @@ def estimate(
     problem = make_problem(seed, d_in=d_in, d_out=d_out, cosine=asked.claim.cosine, samples=samples)
     task = Task(asked, problem, float(alpha), LEARNING_RATE if lr is None else float(lr), seed, budget)
     data: dict[str, float] = {"d_in": d_in, "d_out": d_out, "alpha": task.alpha, "lr": task.lr}
-    if samples == 1:
+    if fresh:
+        data["samples"] = samples
+    elif samples == 1:
         data |= data_quantities(problem.x, problem.x_probe, problem.v, adapter=asked.adapter, r=ranks)
     else:
         data["samples"] = samples
@@ -114,7 +120,7 @@ def estimate(
         ranks=ranks, level=level_for(error_budget, statements), margin=margin, precision=precision, curve=curve, data=data,
         samples=samples, width=max(d_in, d_out) if regime == "rank" else 1, sequential=sequential,
     )  # fmt: skip
-    sampler = sampler_for(task, engine) if isinstance(adapter, Adapter | str) else ModuleSampler(task, adapter)
+    sampler = sampler_for(task, engine) if isinstance(adapter, Adapter | str) else ModuleSampler(task, adapter, fresh)
     return answer(question, sampler, progress)
 
 

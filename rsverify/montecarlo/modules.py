@@ -23,6 +23,7 @@ from rsverify.errors import InputError
 from rsverify.montecarlo.dense_sampler import ARRAYS
 from rsverify.montecarlo.gram_numbers import reduced
 from rsverify.montecarlo.samplers import Sample, Sampler, Task, check_draws, joined
+from rsverify.montecarlo.sampling import make_problem
 from rsverify.montecarlo.updates import State, apply_step
 from rsverify.records import Claim
 from rsverify.statistics.streams import stream
@@ -59,10 +60,12 @@ class ModuleSampler(Sampler):
 
     The base layer is the same for every draw and rank; `output` is measured against its weight as it was handed over. Cost and
     memory are the module's own. A factory that draws from anything but torch's generator is not repeatable, and is refused.
+    With `fresh` every draw has a base layer, sample and signal of its own: the answer is then about layers at large, not about one.
     """
 
     task: Task
     build: Build
+    fresh: bool = False
     name = "dense, module"
 
     def entries(self, rank: int) -> int:
@@ -116,15 +119,24 @@ class ModuleSampler(Sampler):
     def _draw(self, rank: int, phase: str, number: int) -> Sample:
         import torch
 
-        base = self._base()
+        here = self._renewed(phase, rank, number) if self.fresh else self
+        base = here._base()
         with self._seeded(phase, rank, number):
             handed = copy.deepcopy(base)
             module = self.build(rank, handed, self.task.alpha).double()
             trained = {key: p for key, p in module.named_parameters() if p.requires_grad}
             self._check(trained, handed)
-            run = _Run(self.task, module, base, trained)
+            run = _Run(here.task, module, base, trained)
             with torch.enable_grad():
                 return run.sample(rank)
+
+    def _renewed(self, phase: str, rank: int, number: int) -> ModuleSampler:
+        """This sampler on a problem and a base layer of that draw's own."""
+        old = self.task.problem
+        seed = int(stream(self.task.seed, "module", "fresh", phase, rank, number).integers(2**62))
+        samples = 1 if old.x.ndim == 1 else old.x.shape[1]
+        problem = make_problem(seed, d_in=len(old.x), d_out=len(old.v), cosine=self.task.setting.claim.cosine, samples=samples)
+        return replace(self, task=replace(self.task, problem=problem, seed=seed))
 
     def _check(self, trained: Mapping[str, Any], base: Any) -> None:
         name = self.task.setting.adapter.name

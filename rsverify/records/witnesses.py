@@ -159,7 +159,8 @@ class Measurement:
     """What a real model did: as Estimate, with the values of every seed.
 
     `per_seed` holds for each seed the magnitudes in the order of the curve's ranks; `marked` are the ranks above the
-    smallest width of an adapted layer, where only the effective learning rate grows.
+    smallest width of an adapted layer, where only the effective learning rate grows. `witness` is whom the judge's sentences
+    name; `drawn` is the number of draws where they are not kept seed by seed.
     """
 
     claim: Claim
@@ -175,10 +176,12 @@ class Measurement:
     zero: bool = False
     data: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    witness: str = "the transformer"
+    drawn: int = 0
 
     @property
     def draws(self) -> int:
-        return len(self.per_seed)
+        return self.drawn or len(self.per_seed)
 
     @property
     def ranks(self) -> tuple[int, ...]:

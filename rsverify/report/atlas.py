@@ -35,37 +35,49 @@ def _power(name: str, text: str) -> str:
     return name if text == "1" else f"{name}^{text}" if "/" not in text and "-" not in text else f"{name}^({text})"
 
 
+WITNESSES = {"symbolic": ("theory", "predicted"), "montecarlo": ("simulation", "estimated"), "library": ("PEFT's layer", "measured")}
+"""Whom a silence is of, by the witness's name: in words, and where its record stands in a row."""
+ANSWERS = {"yes": "yes", "no": "no: use {}", "depends": "it depends: use {}", "open": "open; theory alone says {}"}
+
+
+def plain_words(plain: Data) -> str:
+    """Whether 1/sqrt(r) is right, and what to use."""
+    return ANSWERS[plain["word"]].format(plain["instead"])
+
+
 def witnesses(answer: Data) -> str:
     """Whether the witnesses of an answer agree, or that there is but one, or none."""
-    if answer["agreement"] != "inconclusive" or (answer["terms"] and answer["measured_terms"]):
-        return answer["agreement"]
-    return "one witness" if answer["terms"] or answer["measured_terms"] else "none speaks"
+    return answer["agreement"] if answer["witnesses"] > 1 else "one witness" if answer["witnesses"] else "none speaks"
 
 
-def exponents(entry: Data) -> tuple[str, str]:
-    """What theory and simulation say of a number, as a person would write them; the reason of a silence stands below the tables."""
-    row = entry["row"]
-    predicted, estimated = row["predicted"], row["estimated"]
+def speaking(entry: Data) -> int:
+    """How many witnesses speak of a number."""
+    return sum(entry["row"][record] is not None for _, record in WITNESSES.values())
+
+
+def exponents(entry: Data) -> tuple[str, str, str]:
+    """What theory, simulation and PEFT's layer say of a number, as a person would write them; why one is silent stands below the tables."""
+    predicted = entry["row"]["predicted"]
     theory = "silent"
     if predicted is not None:
         span = predicted["exponent_range"]
         theory = "zero" if predicted["zero"] else predicted["exponent"] or (f"{span[0]} to {span[1]}" if span else "none")
-    simulated = "silent"
-    if estimated is not None:
-        ends = estimated["interval"]
-        simulated = (
-            "zero" if estimated["zero"] else "none" if ends is None else f"{estimated['exponent']:+.3f} ± {(ends[1] - ends[0]) / 2:.3f}"
-        )
-    return theory, simulated
+    return theory, _seen(entry["row"]["estimated"]), _seen(entry["row"]["measured"])
+
+
+def _seen(record: Data | None) -> str:
+    if record is None:
+        return "silent"
+    ends = record["interval"]
+    return "zero" if record["zero"] else "none" if ends is None else f"{record['exponent']:+.3f} ± {(ends[1] - ends[0]) / 2:.3f}"
 
 
 def silences(data: Data) -> list[tuple[str, list[str]]]:
     """Every reason for which a witness is silent, with the numbers that it is silent about."""
     found: dict[str, list[str]] = {}
-    names = {"symbolic": "theory", "montecarlo": "simulation"}
     for entry in data["entries"]:
         claim = entry["row"]["claim"]
-        for witness, name in names.items():
+        for witness, (name, _) in WITNESSES.items():
             if witness in entry["row"]["silent"]:
                 of = f"{claim['adapter']} ({claim['optimizer']}, {claim['regime']})"
                 about = found.setdefault(f"{name}: {entry['row']['silent'][witness]}", [])
@@ -80,12 +92,19 @@ def contradictions(data: Data) -> list[str]:
         f"{e['row']['claim']['adapter']}, {e['row']['claim']['optimizer']}, {e['row']['claim']['rule']}, {e['row']['claim']['quantity']}: "
         f"{e['row']['agreement']}: {e['row']['reason']}"
         for e in data["entries"]
-        if e["row"]["predicted"] and e["row"]["estimated"] and e["row"]["agreement"] != "confirmed"
+        if speaking(e) > 1 and e["row"]["agreement"] != "confirmed"
     ]
 
 
 def show(data: Data, console: Console) -> None:
     """Print the answers, what is open, and the outcome."""
+    if data["plain"]:
+        short = Table(title="Is 1/sqrt(r) right?", title_justify="left")
+        for heading in ("adapter", "optimizer", "1/sqrt(r)", "why"):
+            short.add_column(heading, overflow="fold")
+        for p in data["plain"]:
+            short.add_row(p["variant"], p["optimizer"], f"[bold]{escape(plain_words(p))}[/]", escape(p["why"]))
+        console.print(short)
     table = Table(title=f"stable quantity: {data['quantity']}; margin {data['margin']:g} in an exponent", title_justify="left")
     for heading in ("variant", "optimizer", "regime", "theory | simulation", "stable rule", "shipped", "", "1/sqrt(r)", "witnesses"):
         table.add_column(heading, overflow="fold")
@@ -115,21 +134,25 @@ def markdown(data: Data, *, title: str = "The atlas of adapters", level: int = 1
     lines += [f"The stable quantity is: {data['quantity']}. Context: {data['context']}. Margin {data['margin']:g} in an exponent; "
               f"{data['error_budget']:g} false failures for the whole table of {data['statements']} statements. Regimes: `rank` is "
               f"{REGIMES['rank']}, `width` is {REGIMES['width']}.", ""]  # fmt: skip
+    if data["plain"]:
+        lines += [f"{hashes}# Is 1/sqrt(r) right?", "", "| adapter | optimizer | is 1/sqrt(r) right? | why |", "|---|---|---|---|"]
+        lines += [f"| {p['variant']} | {p['optimizer']} | **{plain_words(p)}** | {p['why']} |" for p in data["plain"]]
+        lines += ["", f"{hashes}# Every adapter", ""]
     lines += ["| variant | optimizer | regime | derived and simulated terms | stable rule | shipped | 1/sqrt(r) | witnesses |",
               "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for a in data["answers"]:
         cells = (a["variant"], a["optimizer"], a["regime"], terms_text(a).replace("|", "/"), f"`{a['stable_rule']}`" if a["stable_rule"]
                  else "none known", f"`{a['shipped']}` {a['shipped_stability']}", a["root_stability"], witnesses(a))  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"{hashes}# Is 1/sqrt(r) right, and what to use instead", ""]
+    lines += ["", f"{hashes}# In sentences, and what to do about alpha or the learning rate", ""]
     lines += [f"- **{a['variant']}, {a['optimizer']}, {a['regime']}**: {a['sentence']}" for a in data["answers"]]
     lines += ["", f"{hashes}# Every number", "",
-              "| variant | optimizer | regime | rule | quantity | theory | simulation | stability | agreement |",
-              "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+              "| variant | optimizer | regime | rule | quantity | theory | simulation | PEFT's own layer | stability | agreement |",
+              "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for e in data["entries"]:
-        c, (theory, simulated) = e["row"]["claim"], exponents(e)
+        c, (theory, simulated, built) = e["row"]["claim"], exponents(e)
         cells = (c["adapter"], c["optimizer"] if c["quantity"] == "update" else "any", c["regime"], f"`{c['rule']}`", c["quantity"], theory,
-                 simulated, e["row"]["stability"], _agreement(e))  # fmt: skip
+                 simulated, built, e["row"]["stability"], _agreement(e))  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     if found := contradictions(data):
         lines += ["", f"{hashes}# Open or contradictory", "", *(f"- {line}" for line in found)]
@@ -140,6 +163,7 @@ def markdown(data: Data, *, title: str = "The atlas of adapters", level: int = 1
     p = data["provenance"]
     lines += [
         "",
+        f"<!-- made of: {p['hashes'].get('atlas', 'not said')} -->",
         f"rsverify {p['version']}, seed {p['seed']}, alpha {p['settings']['alpha']:g}, learning rate "
         f"{p['settings']['learning_rate']:g}; written by `rsverify atlas --markdown FILE`.",
         "",
@@ -148,14 +172,29 @@ def markdown(data: Data, *, title: str = "The atlas of adapters", level: int = 1
 
 
 def _agreement(entry: Data) -> str:
-    row = entry["row"]
-    return (
-        row["agreement"]
-        if row["predicted"] and row["estimated"]
-        else "one witness"
-        if row["predicted"] or row["estimated"]
-        else "none speaks"
-    )
+    count = speaking(entry)
+    return entry["row"]["agreement"] if count > 1 else "one witness" if count else "none speaks"
+
+
+KEPT = ("exponent", "interval", "level", "systematic", "draws", "drawn", "engine", "model", "witness", "exponent_range", "zero")
+"""What of a witness's record a paper may quote; curves and formulas are left out."""
+
+
+def evidence(data: Data) -> dict[str, Any]:
+    """The atlas for a paper to quote: its JSON without curves, formulas and the words of every row."""
+    return {
+        **data,
+        "plain": [{**p, "words": plain_words(p)} for p in data["plain"]],
+        "entries": [_short(entry) for entry in data["entries"]],
+    }
+
+
+def _short(entry: Data) -> dict[str, Any]:
+    row = dict(entry["row"])
+    for _, record in WITNESSES.values():
+        if row[record] is not None:
+            row[record] = {key: row[record][key] for key in KEPT if key in row[record]}
+    return {**entry, "row": row}
 
 
 def page(data: Data, *, command: str) -> str:
@@ -166,7 +205,8 @@ def page(data: Data, *, command: str) -> str:
     answers = [{"answer": a, "terms": terms_text(a).split(" | "), "witnesses": witnesses(a)} for a in data["answers"]]
     return template.render(
         data=data, outcome=OUTCOME_WORDS[data["verdict"]], entries=entries, answers=answers, silences=silences(data),
-        contradictions=contradictions(data), regimes=REGIMES, how=_how(data["provenance"]), command=command,
+        plain=[{"plain": p, "words": plain_words(p)} for p in data["plain"]], contradictions=contradictions(data), regimes=REGIMES,
+        how=_how(data["provenance"]), command=command,
     )  # fmt: skip
 
 

@@ -123,3 +123,9 @@ def test_expected_outcome():
     assert expected_outcome([good], "stable") == "does_not_hold"
     assert expected_outcome([open_], "collapses") == "inconclusive"
     assert expected_outcome([], "stable") == "inconclusive"
+
+
+def test_a_sentence_names_the_witness_that_was_measured():
+    made = measurement(witness="PEFT's own layer", per_seed=(), drawn=7)
+    assert made.draws == 7 and "PEFT's own layer minus Monte Carlo" in row(estimated=estimate(), measured=made).reason
+    assert "PEFT's own layer [-1.030, -0.970] is inside -1" in row(predicted=prediction(), measured=made).reason

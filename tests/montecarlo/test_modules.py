@@ -155,6 +155,29 @@ def test_estimate_takes_a_factory():
         estimate(Lora, "alpha/sqrt(r)", ranks=(4, 16), engine="gram")
 
 
+class Still(Lora):
+    """The same, with nothing drawn: its first factor is rows of the base weight."""
+
+    def __init__(self, rank, base, alpha):
+        super().__init__(rank, base, alpha)
+        self.lora_A = nn.Parameter(base.weight.detach()[torch.arange(rank) % base.out_features].clone())
+
+
+def test_fresh_draws_show_a_spread_where_the_module_draws_nothing():
+    chosen = module_setting(Still, "alpha/sqrt(r)")
+    same, fresh = (ModuleSampler(_task(chosen), Still, renewed).sample(3, "pilot", 12).values for renewed in (False, True))
+    assert np.ptp(same) == 0 and len(set(fresh)) == 12
+    again = ModuleSampler(_task(chosen), Still, True).sample(3, "pilot", 12).values
+    assert np.array_equal(fresh, again)
+
+
+def test_fresh_data_is_for_factories():
+    with pytest.raises(InputError, match="factories"):
+        estimate("lora", "alpha/r", ranks=[4, 8], fresh=True)
+    found = estimate(Still, "alpha/sqrt(r)", ranks=[2, 4], d_in=6, d_out=4, fresh=True, budget=Budget(draws=64))
+    assert found.engine == "dense, module" and "x_norm2" not in found.data
+
+
 def test_torch_is_loaded_only_when_a_module_is_judged():
     code = (
         "import sys; from rsverify.montecarlo import estimate; from rsverify.montecarlo.modules import ModuleSampler; "

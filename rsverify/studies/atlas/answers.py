@@ -8,7 +8,7 @@ from fractions import Fraction
 from rsverify.records import Agreement, Outcome, Row, StableScaling
 from rsverify.studies.atlas.record import Answer, Entry
 from rsverify.studies.atlas.rules import Named, power_text
-from rsverify.studies.atlas.variants import Variant
+from rsverify.studies.atlas.variants import REMARKS, Variant
 
 
 def answer_of(
@@ -17,6 +17,7 @@ def answer_of(
     margin: float,
 ) -> Answer:  # fmt: skip
     """The answer for one variant, optimizer and regime."""
+    remark = REMARKS.get((variant.name, optimizer, regime), "")
     confirmed = stable is not None and rows[stable.text].stability == "stable"
     by = found_by
     if confirmed and stable is not None and rows[stable.text].estimated is not None and "montecarlo" not in by:
@@ -26,20 +27,23 @@ def answer_of(
         variant.name, variant.library, variant.init, optimizer, regime, solved.terms if solved is not None else (), measured,
         None if stable is None else stable.power, "" if stable is None else stable.text, by, other,
         shipped.text, rows[shipped.text].stability, root.text, rows[root.text].stability, lr, _together(list(rows.values())),
-        _sentence(rows, shipped=shipped, root=root, stable=stable, lr=lr),
+        max(speaking(row) for row in rows.values()),
+        " ".join(filter(None, (_sentence(rows, shipped=shipped, root=root, stable=stable, lr=lr), remark))), remark,
     )  # fmt: skip
 
 
 def _together(rows: Sequence[Row]) -> Agreement:
-    said = {row.agreement for row in rows}
+    """What the rows of two witnesses say together; those of one have nobody to agree with."""
+    said = {row.agreement for row in rows if speaking(row) > 1}
     return "refuted" if "refuted" in said else "confirmed" if said == {"confirmed"} else "inconclusive"
 
 
 def exponent(row: Row) -> float | None:
-    """The power of r that the row's quantity has: derived where it is, else simulated."""
+    """The power of r that the row's quantity has: derived where it is, else simulated, else of PEFT's layer."""
     if row.predicted is not None and row.predicted.exponent is not None:
         return float(row.predicted.exponent)
-    return None if row.estimated is None else row.estimated.exponent
+    seen = row.estimated or row.measured
+    return None if seen is None else seen.exponent
 
 
 def _how(row: Row) -> str:
@@ -68,7 +72,7 @@ def _sentence(rows: Mapping[str, Row], *, shipped: Named, root: Named, stable: N
         return text + f" {stable.text} was expected to be stable and {_how(rows[stable.text])}."
     doubt = "" if rows[stable.text].stability == "stable" else " (not settled by simulation)"
     text += f" Use {stable.text}{doubt}"
-    if "alpha" in shipped.text:
+    if "alpha" in shipped.text and shipped.power != stable.power:
         verb = "grow" if shipped.power > stable.power else "fall"
         text += f": where the library applies {shipped.text}, let alpha {verb} as {power_text('r', shipped.power - stable.power)}"
     if lr is not None and lr != 0:
@@ -76,17 +80,29 @@ def _sentence(rows: Mapping[str, Row], *, shipped: Named, root: Named, stable: N
     return text + "."
 
 
+def witnesses_of(row: Row) -> dict[str, object]:
+    """What each witness that the atlas asks said of a row; None where it is silent."""
+    return {"symbolic": row.predicted, "montecarlo": row.estimated, "library": row.measured}
+
+
+def speaking(row: Row) -> int:
+    """How many witnesses speak of a row."""
+    return sum(record is not None for record in witnesses_of(row).values())
+
+
 def sentence_of(entries: Sequence[Entry], verdict: Outcome) -> str:
     """The whole table in one sentence."""
-    both = [e.row for e in entries if e.row.predicted is not None and e.row.estimated is not None]
+    both = [e.row for e in entries if speaking(e.row) > 1]
     count = {kind: sum(row.agreement == kind for row in both) for kind in ("confirmed", "refuted", "inconclusive")}
-    alone = sum((e.row.predicted is None) != (e.row.estimated is None) for e in entries)
+    three = sum(speaking(row) == 3 for row in both)
+    alone = sum(speaking(e.row) == 1 for e in entries)
     none = len(entries) - len(both) - alone
-    text = f"{len(entries)} numbers: {len(both)} have two witnesses ({count['confirmed']} confirmed, {count['refuted']} contradictory, "
-    text += f"{count['inconclusive']} open), {alone} have one and say why the other is silent"
+    text = f"{len(entries)} numbers: {len(both)} have two witnesses or three ({three}) and "
+    text += f"{count['confirmed']} of them are confirmed, {count['refuted']} contradictory, {count['inconclusive']} open; "
+    text += f"{alone} have one and say why the others are silent"
     text += f", {none} have none and say why" if none else ""
     tail = {"holds": "none contradicts another", "does_not_hold": "some contradict each other", "inconclusive": "none is refuted"}[verdict]
     return f"{text}; {tail}."
 
 
-__all__ = ["answer_of", "exponent", "sentence_of"]
+__all__ = ["answer_of", "exponent", "sentence_of", "speaking", "witnesses_of"]

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.laws import Zero
 from rsverify.definitions.rules import as_rule
+from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import NotDerivable, RsverifyError
 from rsverify.records import Estimate, to_json
 from rsverify.statistics.intervals import level_for
 from rsverify.studies.atlas.variants import Variant, as_variant
 
 LEARNING_RATE = 1e-3
-MODULE_SILENCE = "no declaration to draw from: it would take a torch module for every draw, thousands of them; `rsverify check` judges it"
-FRESH_PRECISION = 0.09
-"""Half-width of an exponent from fresh data: below the margin, and half of it is left to extrapolation."""
+PRECISION = 0.09
+"""Half-width of an exponent that is read from modules or fresh data: below the margin, and half of it is left to extrapolation."""
+BETWEEN = 0.03
+"""The same where theory is silent, so that two numeric witnesses are compared with each other: their widths add up."""
+FRESH_DRAWS = 100_000
+WORK = 2.4e9
+"""Entries of factors in all draws of a cell at most: some twenty seconds."""
+MODULE_DRAWS = 7000
+"""Torch modules built for a cell at most: some forty seconds. What takes more says so, with its price."""
 
 
 def derive_cell(configuration: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -37,31 +46,78 @@ def derive_cell(configuration: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def simulate_cell(configuration: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What simulation shows, or why it is silent."""
+    """What simulation of the declaration shows, or why it is silent."""
     variant = as_variant(configuration["variant"])
-    if not isinstance(variant.declared, Adapter):
-        return {"silent": MODULE_SILENCE}
     try:
-        found = (_fresh if variant.fresh_data else _drawn)(variant, configuration, seed)
+        found = (_module if not isinstance(variant.declared, Adapter) else _fresh if variant.fresh_data else _drawn)(
+            variant, configuration, seed
+        )
     except RsverifyError as error:
         return {"silent": str(error)}
     return {"estimate": to_json(found)}
 
 
+def library_cell(configuration: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What PEFT's own layer does, as a black box, or why it is silent."""
+    from rsverify.studies.atlas.libraries import builder
+
+    try:
+        build = builder(configuration["variant"], configuration["target"], rule=configuration["rule"])
+        found = _modules(build, as_variant(configuration["variant"]), configuration, seed, **configuration["box"])
+    except RsverifyError as error:
+        return {"silent": str(error)}
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # another release of PEFT may refuse what this one builds
+        return {"silent": f"PEFT's own layer raises {type(error).__name__}: {error}"}
+    return {"estimate": to_json(found)}
+
+
+def _common(configuration: Mapping[str, Any], sizes: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    return {
+        **configuration["asked"], "ranks": sizes["ranks"], "d_in": sizes["d_in"], "d_out": sizes["d_out"], "lr": LEARNING_RATE,
+        "seed": seed, "alpha": sizes["alpha"] or configuration["alpha"], "margin": configuration["margin"],
+        "error_budget": configuration["error_budget"], "statements": configuration["statements"],
+    }  # fmt: skip
+
+
 def _drawn(variant: Variant, configuration: Mapping[str, Any], seed: int) -> Estimate:
-    from rsverify.montecarlo import estimate
+    from rsverify.montecarlo import Budget, estimate
     from rsverify.symbolic import derive
 
     assert isinstance(variant.declared, Adapter)
     curve = None
     with suppress(RsverifyError):
         curve = derive(variant.declared, configuration["rule"], **configuration["asked"])
+    near = _common(configuration, configuration["sizes"], seed)
     # An exact law at finite rank is taken out, and the draws testify to it: nothing is extrapolated, and nothing taken on trust.
-    usable = curve is not None and curve.exact and curve.formula is not None and curve.exponent is not None
+    if curve is not None and curve.exact and curve.formula is not None and curve.exponent is not None:
+        return estimate(variant.declared, configuration["rule"], **near, curve=curve)
+    far = configuration["sizes"]["far"]
+    there = near if far is None else _common(configuration, far, seed)
+    return estimate(variant.declared, configuration["rule"], **there, budget=Budget(entries=WORK))
+
+
+def _module(variant: Variant, configuration: Mapping[str, Any], seed: int) -> Estimate:
+    """Our own module of a declaration that is not multilinear."""
+    from functools import partial
+
+    from rsverify.conformance.declared import build
+
+    declared = variant.declared
+    if variant.fresh_data and isinstance(declared, WrappedAdapter):
+        declared = replace(declared, core=Adapter("nothing", "o i -> o i", rank_axes=(), W=Zero()))  # nothing of it is drawn
+    made = partial(build, declared, as_rule(configuration["rule"]))
+    return _modules(made, variant, configuration, seed, fresh=variant.fresh_data)
+
+
+def _modules(
+    build: Any, variant: Variant, configuration: Mapping[str, Any], seed: int, *, fresh: bool, precision: float | None = None
+) -> Estimate:
+    """A torch module a draw; on data and a base weight of its own where nothing else of it is drawn."""
+    from rsverify.montecarlo import Budget, estimate
+
     return estimate(
-        variant.declared, configuration["rule"], **configuration["asked"], ranks=configuration["ranks"], d_in=configuration["d_in"],
-        d_out=configuration["d_out"], alpha=configuration["alpha"], lr=LEARNING_RATE, seed=seed, margin=configuration["margin"],
-        error_budget=configuration["error_budget"], statements=configuration["statements"], curve=curve if usable else None,
+        build, configuration["rule"], **_common(configuration, configuration["sizes"], seed), fresh=fresh,
+        budget=Budget(draws=MODULE_DRAWS, entries=None), precision=precision or (BETWEEN if variant.theory is None else PRECISION),
     )  # fmt: skip
 
 
@@ -74,14 +130,14 @@ def _fresh(variant: Variant, configuration: Mapping[str, Any], seed: int) -> Est
     from rsverify.montecarlo.sampling import make_problem
     from rsverify.studies.atlas.fresh import FreshData
 
-    rule, sizes = configuration["rule"], {"d_in": configuration["d_in"], "d_out": configuration["d_out"]}
+    rule, sizes = configuration["rule"], {key: configuration["sizes"][key] for key in ("d_in", "d_out")}
     assert isinstance(variant.declared, Adapter)
     asked = setting(variant.declared, rule, **configuration["asked"])
     problem = make_problem(seed, **sizes, cosine=asked.claim.cosine)
-    task = Task(asked, problem, configuration["alpha"], LEARNING_RATE, seed, Budget(draws=40_000))
+    task = Task(asked, problem, configuration["alpha"], LEARNING_RATE, seed, Budget(draws=FRESH_DRAWS))
     question = Question(
-        ranks=tuple(configuration["ranks"]), level=level_for(configuration["error_budget"], configuration["statements"]),
-        margin=configuration["margin"], precision=FRESH_PRECISION, curve=None,
+        ranks=tuple(configuration["sizes"]["ranks"]), level=level_for(configuration["error_budget"], configuration["statements"]),
+        margin=configuration["margin"], precision=PRECISION, curve=None,
         data={**sizes, "alpha": configuration["alpha"], "lr": LEARNING_RATE}, samples=1,
         width=max(sizes.values()) if asked.claim.regime == "rank" else 1, sequential=False,
     )  # fmt: skip

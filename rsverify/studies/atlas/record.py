@@ -37,6 +37,8 @@ class Answer:
         regime: in which ranks grow (`rank`: beyond the widths; `width`: far below them).
         other_regime: p of the stable rule in the other regime where it is derivable, else None.
         lr_exponent: q of lr ~ r**q that makes the shipped rule stable.
+        agreement: of the rows of two witnesses or more; witnesses: the most that speak of one of its rows.
+        remark: what must be known beside the power of r.
     """
 
     variant: str
@@ -56,7 +58,26 @@ class Answer:
     root_stability: Stability
     lr_exponent: Fraction | None
     agreement: Agreement
+    witnesses: int
     sentence: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Whether 1/sqrt(r) is right for a variant under an optimizer, in words a user can act on.
+
+    Args:
+        word: `yes`; `no`; `depends` where the regimes differ; `open` where a row that decides is not settled.
+        instead: the rule to use, by regime where they differ.
+        why: how far one step moves the output, and what 1/sqrt(r) makes of it.
+    """
+
+    variant: str
+    optimizer: str
+    word: Literal["yes", "no", "depends", "open"]
+    instead: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,7 @@ class Atlas:
     sentence: str
     entries: tuple[Entry, ...]
     answers: tuple[Answer, ...]
+    plain: tuple[Plain, ...]
     flags: tuple[str, ...]
     reference_rank: int
     matched: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from typing import Any
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.rules import ALPHA, ScalingRule
 from rsverify.errors import InputError, RuleError
-from rsverify.records import Agreement, Claim, Estimate, Outcome, Prediction, Row, StableScaling, from_json
+from rsverify.records import Agreement, Claim, Estimate, Measurement, Outcome, Prediction, Row, StableScaling, from_json
 from rsverify.report.provenance import provenance
 from rsverify.report.rooms import room_hashes
 from rsverify.report.words import meaning
 from rsverify.studies.atlas import cells
-from rsverify.studies.atlas.answers import answer_of, sentence_of
+from rsverify.studies.atlas.answers import answer_of, sentence_of, speaking, witnesses_of
+from rsverify.studies.atlas.fingerprint import fingerprint
+from rsverify.studies.atlas.libraries import BLACK_BOXES, WITNESS, black_box
+from rsverify.studies.atlas.plainly import plainly
 from rsverify.studies.atlas.record import Atlas, Entry, Role
 from rsverify.studies.atlas.rules import Named, flags, named_rule, rule_with_power
-from rsverify.studies.atlas.variants import BELOW, BEYOND, DIVIDING, Sizes, Variant, chosen
+from rsverify.studies.atlas.variants import Sizes, Variant, chosen
 from rsverify.sweep import Cell, Identity, Journal, open_executor, run_sweep
 from rsverify.verdict import MARGIN, judge
 
@@ -40,8 +43,8 @@ ROOMS = (
     "rsverify/powerlaw.py", "rsverify/verdict.py", "rsverify/studies/atlas",
 )  # fmt: skip
 """The source that decides the numbers of the atlas."""
-QUICK_SILENCE = "not asked: --quick simulates a few variants only"
-FAR_SILENCE = "not simulated: widths far above every rank, with draws enough for the margin, do not fit into the atlas's ten minutes"
+QUICK_SILENCE = "not asked: --quick simulates a few variants only, beyond the widths"
+LIBRARY_QUICK = "not asked: --quick leaves PEFT's own layers out"
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,8 +82,10 @@ class Plan:
 
     @property
     def statements(self) -> int:
-        """Every point of every curve and every exponent, with three rules and a line of context for each case."""
-        return sum(4 * (len(case.sizes.ranks) + 1) for case in self.cases)
+        """Every point of every curve and every exponent: three rules and a line of context for each case; PEFT's layer knows two."""
+        own = sum(4 * (case.sizes.most + 1) for case in self.cases)
+        boxes = (BLACK_BOXES[case.variant.name] for case in self.cases if case.variant.name in BLACK_BOXES)
+        return own + sum(3 * (box.sizes.most + 1) for box in boxes)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -100,6 +105,11 @@ class _Answers:
 
     derived: dict[tuple[Case, str, str], Mapping[str, Any]] = field(default_factory=dict)
     simulated: dict[tuple[Case, str, str], Mapping[str, Any]] = field(default_factory=dict)
+    built: dict[tuple[Case, str, str], Mapping[str, Any]] = field(default_factory=dict)
+
+    def of(self, function: str) -> dict[tuple[Case, str, str], Mapping[str, Any]]:
+        """What one function of the cells answered."""
+        return {"derive_cell": self.derived, "simulate_cell": self.simulated, "library_cell": self.built}[function]
 
 
 def atlas(
@@ -140,8 +150,7 @@ def atlas(
             asked = [_cell(plan, *job) for job in jobs]
             done = run_sweep(asked, journal=kept, executor=pool, progress=lambda n, total, cell: report(what, n, total))
             for (function, case, rule, question), outcome in zip(jobs, done, strict=True):
-                held = said.simulated if function == "simulate_cell" else said.derived
-                held[case, rule, question["quantity"]] = outcome.result
+                said.of(function)[case, rule, question["quantity"]] = outcome.result
 
         run(list(_first(plan)), "derive and simulate")
         run(list(_second(plan, said)), "the stable rules")
@@ -167,29 +176,38 @@ def _plan(
         raise InputError(f"error_budget={error_budget}; expected a rate between 0 and 1, e.g. 1e-6")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}; expected a whole number from 0")
-    cases = tuple(Case(v, o, sizes) for v in found for o in asked for sizes in _regimes(v, quick))
+    cases = tuple(Case(v, o, sizes) for v in found for o in asked for sizes in v.regimes)
     names = tuple(v.name for v in found)
     return Plan(names, tuple(o.text for o in asked), quick, alpha, seed, margin, error_budget, match_at, reference, cases)
 
 
-def _regimes(variant: Variant, quick: bool) -> tuple[Sizes, ...]:
-    """Where the rank outgrows the widths, and far below them, which is where most adapters live: rules may differ."""
-    multilinear = variant.sizes in (BEYOND, DIVIDING) and not variant.fresh_data
-    return (variant.sizes, BELOW) if multilinear else (variant.sizes,)
-
-
 def _cell(plan: Plan, function: str, case: Case, rule: str, asked: Mapping[str, Any]) -> Cell:
     configuration: dict[str, Any] = {"variant": case.variant.name, "rule": rule, "asked": dict(asked)}
-    if function == "simulate_cell":
+    if function != "derive_cell":
+        sizes = case.sizes
+        if function == "library_cell":
+            box = BLACK_BOXES[case.variant.name]
+            sizes, configuration["target"] = box.sizes, _target(plan, case, rule)[0]
+            configuration["box"] = {"fresh": box.fresh, "precision": box.precision}
         configuration |= {
-            "ranks": list(case.sizes.ranks), "d_in": case.sizes.d_in, "d_out": case.sizes.d_out, "alpha": plan.alpha,
-            "margin": plan.margin, "error_budget": plan.error_budget, "statements": plan.statements,
+            "sizes": asdict(sizes), "alpha": plan.alpha, "margin": plan.margin, "error_budget": plan.error_budget,
+            "statements": plan.statements,
         }  # fmt: skip
     return Cell(f"{HOME}:{function}", configuration, plan.seed)
 
 
 def _simulates(plan: Plan, case: Case) -> bool:
-    return case.sizes is case.variant.sizes and (not plan.quick or case.variant.name in QUICK_SIMULATED)
+    return not plan.quick or (case.sizes is case.variant.sizes and case.variant.name in QUICK_SIMULATED)
+
+
+def _target(plan: Plan, case: Case, rule: str) -> tuple[str, str]:
+    """PEFT's target for a rule, or why its own layer is silent."""
+    if plan.quick:
+        return "", LIBRARY_QUICK
+    if plan.match_at is not None:
+        return "", "rules matched at a rank are no rules of PEFT"
+    shipped, root = (plan.rule(case, name).text for name in ("shipped", "root"))
+    return black_box(case.variant.name, case.sizes, rule, shipped=shipped, root=root)
 
 
 def _first(plan: Plan) -> Iterator[tuple[str, Case, str, dict[str, Any]]]:
@@ -199,12 +217,16 @@ def _first(plan: Plan) -> Iterator[tuple[str, Case, str, dict[str, Any]]]:
             yield "derive_cell", case, rule, asked
             if _simulates(plan, case):
                 yield "simulate_cell", case, rule, asked
+            if _target(plan, case, rule)[0]:
+                yield "library_cell", case, rule, asked
     for case in _context_cases(plan):
         asked = case.asked(**CONTEXT)
         rule = plan.rule(case, "shipped").text
         yield "derive_cell", case, rule, asked
         if _simulates(plan, case):
             yield "simulate_cell", case, rule, asked
+        if _target(plan, case, rule)[0]:
+            yield "library_cell", case, rule, asked
 
 
 def _context_cases(plan: Plan) -> list[Case]:
@@ -221,6 +243,8 @@ def _second(plan: Plan, said: _Answers) -> Iterator[tuple[str, Case, str, dict[s
         yield "derive_cell", case, rule.text, case.asked()
         if _simulates(plan, case):
             yield "simulate_cell", case, rule.text, case.asked()
+        if _target(plan, case, rule.text)[0]:
+            yield "library_cell", case, rule.text, case.asked()
 
 
 def solved(plan: Plan, case: Case, said: _Answers) -> StableScaling | None:
@@ -288,10 +312,11 @@ def _judged(plan: Plan, said: _Answers) -> Atlas:
     verdict = outcome(entries)
     found = tuple(dict.fromkeys(text for case, rules in compared for text in flags(
         case.variant.name, rules, alpha=plan.alpha, reference=plan.match_at or plan.reference)))  # fmt: skip
-    made = provenance(seed=plan.seed, device="cpu", hashes=room_hashes(ROOMS), settings={**plan.settings, "statements": plan.statements})
+    hashes = {"atlas": fingerprint(), **room_hashes(ROOMS)}
+    made = provenance(seed=plan.seed, device="cpu", hashes=hashes, settings={**plan.settings, "statements": plan.statements})
     return Atlas(
-        verdict, True, sentence_of(entries, verdict), tuple(entries), tuple(answers), found, plan.match_at or plan.reference,
-        plan.match_at is not None, plan.margin, plan.error_budget, plan.statements, made,
+        verdict, True, sentence_of(entries, verdict), tuple(entries), tuple(answers), plainly(answers), found,
+        plan.match_at or plan.reference, plan.match_at is not None, plan.margin, plan.error_budget, plan.statements, made,
     )  # fmt: skip
 
 
@@ -307,7 +332,7 @@ def _row(plan: Plan, case: Case, rule: str, asked: Mapping[str, Any], said: _Ans
     quantity = asked["quantity"]
     claim = Claim(case.variant.name, case.variant.init, rule, case.optimizer.text, **{k: v for k, v in asked.items() if k != "optimizer"})
     derived, simulated = said.derived[case, rule, quantity], said.simulated.get((case, rule, quantity))
-    silent = {"training": "not asked: `verify` trains, the atlas derives and simulates"}
+    silent = {}
     prediction = None
     if "prediction" in derived:
         prediction = from_json(Prediction, derived["prediction"])
@@ -318,13 +343,32 @@ def _row(plan: Plan, case: Case, rule: str, asked: Mapping[str, Any], said: _Ans
         silent["symbolic"] = derived["silent"]
     estimate = estimated(case, rule, said, quantity)
     if simulated is None:
-        silent["montecarlo"] = QUICK_SILENCE if case.sizes is case.variant.sizes else FAR_SILENCE
+        silent["montecarlo"] = QUICK_SILENCE
     elif estimate is None:
         silent["montecarlo"] = simulated["silent"]
+    measured, reason = _library(plan, case, rule, quantity, said)
+    if measured is None:
+        silent["library"] = reason
     row = judge(
-        claim, predicted=prediction, estimated=estimate, measured=None, silent=silent, headline=quantity == "update", margin=plan.margin,
+        claim, predicted=prediction, estimated=estimate, measured=measured, silent=silent, headline=quantity == "update",
+        margin=plan.margin,
     )  # fmt: skip
     return replace(row, meaning=meaning(row))
+
+
+def _library(plan: Plan, case: Case, rule: str, quantity: str, said: _Answers) -> tuple[Measurement | None, str]:
+    """What PEFT's own layer showed, as a record of its own; or why it is silent."""
+    found = said.built.get((case, rule, quantity))
+    if found is None:
+        return None, _target(plan, case, rule)[1]
+    if "silent" in found:
+        return None, found["silent"]
+    e = from_json(Estimate, found["estimate"])
+    made = Measurement(
+        e.claim, e.exponent, e.interval, e.level, e.curve, (), _target(plan, case, rule)[0], zero=e.zero, data=e.data, notes=e.notes,
+        witness=WITNESS, drawn=e.draws,
+    )  # fmt: skip
+    return made, ""
 
 
 def _entry(plan: Plan, case: Case, rule: Named, roles: tuple[Role, ...], row: Row) -> Entry:
@@ -337,9 +381,9 @@ def outcome(entries: Sequence[Entry]) -> Outcome:
     agreements: list[Agreement] = []
     for entry in entries:
         row = entry.row
-        if row.predicted is not None and row.estimated is not None:
+        if speaking(row) > 1:
             agreements.append(row.agreement)
-        elif not set(row.silent) & {"symbolic", "montecarlo"}:
+        if any(record is None and witness not in row.silent for witness, record in witnesses_of(row).items()):
             raise InputError(f"{row.claim.adapter}: a witness is silent without a reason; this is a bug of the atlas")
     if "refuted" in agreements:
         return "does_not_hold"

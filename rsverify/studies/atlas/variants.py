@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from rsverify.definitions.adapter import Adapter, RoundedSizes
-from rsverify.definitions.laws import Gaussian, KaimingUniform, PrincipalComponents
+from rsverify.definitions.laws import Gaussian, KaimingUniform, Orthonormal, PrincipalComponents
 from rsverify.definitions.registry import Declared, adapters
 from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import AdapterError, InputError, UnknownName
@@ -16,20 +16,68 @@ from rsverify.errors import AdapterError, InputError, UnknownName
 
 @dataclass(frozen=True)
 class Sizes:
-    """Where a variant is simulated: widths, ranks, and the regime that these ranks stand for."""
+    """Where a variant is simulated: widths, ranks, and the regime that these ranks stand for.
+
+    `far` are the sizes to go to where no exact law can be taken out of the draws, and the limit has to be near; `alpha` replaces
+    the atlas's where that would put the limit out of reach.
+    """
 
     regime: str
     d_in: int
     d_out: int
     ranks: tuple[int, ...]
+    far: Sizes | None = None
+    alpha: float | None = None
+
+    @property
+    def most(self) -> int:
+        """Ranks of a curve at most: the number of its points, for the error budget."""
+        return max(len(self.ranks), len(self.far.ranks) if self.far else 0)
 
 
+FAR_BEYOND = Sizes("rank", 16, 12, (128, 256, 512, 1024, 2048))
+"""Ranks from eight times the widths on: what is left of them is at most a few hundredths."""
 BEYOND = Sizes("rank", 16, 12, (16, 64, 256))
-"""Ranks far beyond the widths: the limit of the regime `rank` is near."""
+"""Ranks beyond the widths."""
+FARTHER_BEYOND: dict[str, Sizes] = dict.fromkeys(("adalora", "loha", "lora-random", "lokr-lycoris"), FAR_BEYOND)
+"""Whose sign steps still have large corrections in widths over rank at ranks beyond the widths."""
 DIVIDING = Sizes("rank", 64, 96, (4, 8, 16, 32))
 """Where a size is the width over the rank: ranks divide the width."""
-BELOW = Sizes("width", 96, 64, (2, 4, 8))
+SHARDS = Sizes("rank", 512, 8, (16, 64, 256))
+"""The same where nothing but the data is drawn: ranks at which that averages."""
+FAR_BELOW = Sizes("width", 512, 384, (2, 4, 8, 16, 32))
+BELOW = Sizes("width", 96, 64, (2, 4, 8), FAR_BELOW)
 """Ranks at most an eighth of the widths, as frames and singular vectors need."""
+
+FARTHER_BELOW = {
+    "loha": Sizes("width", 512, 32768, (4, 8, 16, 32)),
+    "lokr": Sizes("width", 65536, 65536, (2, 4, 8, 16)),
+    "lokr-lycoris": Sizes("width", 65536, 65536, (2, 4, 8, 16)),
+    "randlora": Sizes("width", 256, 192, (2, 4, 8, 16)),
+    "pissa": Sizes("width", 1024, 1024, (2, 4, 8, 16, 32)),
+}
+"""Where sign steps change their power of r at another size than the widths (docs/decisions.md): loha at r**2 near d_out, the Kronecker
+products near the size of their first factor, pissa at r near d_in**2 / d_out; RandLoRA's bases are as large as the weight."""
+MODULES = Sizes("rank", 16, 12, (256, 1024, 4096))
+"""A module a draw: few draws are enough where r averages."""
+WEAK = replace(MODULES, alpha=1.0)
+"""DoRA: its magnitudes move whatever gamma is, and under alpha/r they are all that moves in the end; at alpha 20 only beyond r = 10,000."""
+WAVES = Sizes("rank", 8192, 2, (256, 1024, 4096))
+"""FourierFT: far more frequencies than rows, far fewer than entries."""
+OWN_SIZES = {"fourierft": WAVES, "dora": WEAK}
+
+REMARKS = {
+    (
+        "dora",
+        "sgd",
+        "rank",
+    ): "What stays is the motion of the trained magnitudes, which no gamma scales; the low-rank part moves as LoRA's.",
+    ("loha", "adamw", "width"): "So for r far below sqrt(d_out); from there on as beyond the widths.",
+    ("lokr", "adamw", "width"): "So for r far below the size of the first Kronecker factor; from there on as beyond the widths.",
+    ("lokr-lycoris", "adamw", "width"): "So for r far below the size of the second Kronecker factor; from there on as beyond the widths.",
+    ("pissa", "adamw", "width"): "Of a weight whose r largest singular values are alike; real ones fall off.",
+}
+"""What must be known of an answer beside its power of r."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +101,16 @@ class Variant:
     fresh_data: bool = False
 
     @property
+    def both_regimes(self) -> bool:
+        """Whether the rank can grow beyond the widths, so that the regime `width` is another one."""
+        return self.sizes == DIVIDING or replace(self.sizes, far=None) == BEYOND
+
+    @property
+    def regimes(self) -> tuple[Sizes, ...]:
+        """Where it is simulated: its own sizes, and far below the widths, where most adapters live and rules may differ."""
+        return (self.sizes, below(self.name)) if self.both_regimes else (self.sizes,)
+
+    @property
     def init(self) -> str:
         return self.declared.init if isinstance(self.declared, Adapter) else f"as built: {self.declared.note}"
 
@@ -60,10 +118,16 @@ class Variant:
 def _sizes(adapter: Declared) -> Sizes:
     """The regime in which the adapter's rank can grow, found by asking the adapter for its sizes."""
     if isinstance(adapter, WrappedAdapter):
-        return BELOW
+        return BELOW if "residual-base" in adapter.tags else OWN_SIZES.get(adapter.name, MODULES)
     if not all(law.independent for law in adapter.laws.values()):
-        return BELOW
-    return BEYOND if _fits(adapter, BEYOND) else DIVIDING
+        return below(adapter.name)
+    beyond = replace(BEYOND, far=FARTHER_BEYOND.get(adapter.name))
+    return beyond if _fits(adapter, BEYOND) else SHARDS if _deterministic(adapter) else DIVIDING
+
+
+def below(name: str) -> Sizes:
+    """The regime `width` of a variant."""
+    return replace(BELOW, far=FARTHER_BELOW.get(name, FAR_BELOW))
 
 
 def _fits(adapter: Adapter, sizes: Sizes) -> bool:
@@ -84,8 +148,9 @@ def _fits(adapter: Adapter, sizes: Sizes) -> bool:
 
 def _deterministic(adapter: Declared) -> bool:
     """Whether nothing about the adapter is drawn: then only fresh data can show a spread."""
-    return isinstance(adapter, Adapter) and all(law.text().removeprefix("frozen(").startswith(("zero", "constant"))
-                                                for law in adapter.laws.values())  # fmt: skip
+    if isinstance(adapter, WrappedAdapter):
+        return adapter.name == "fourierft"  # its places are those of one seed
+    return all(law.text().removeprefix("frozen(").startswith(("zero", "constant")) for law in adapter.laws.values())
 
 
 def _variant(adapter: Declared, *, library: str = "", note: str = "") -> Variant:
@@ -131,15 +196,29 @@ def _pissa() -> Variant:
 INITS["pissa"] = _pissa
 
 
+def _olora() -> Variant:
+    olora, lora = adapters()["olora"], adapters()["lora"]
+    assert isinstance(lora, Adapter)
+    # Q of a weight with independent entries is uniformly distributed, and the rows of R are such entries too, but for its r x r corner.
+    law = lora.with_init(B=Orthonormal(), A=Gaussian(std="1/sqrt(3*d_in)")).renamed("olora")
+    note = "Theory and simulation are of the QR factors of a weight with independent entries, without the triangle of R."
+    found = _variant(law, library="PEFT 0.21.2", note=note)
+    return replace(found, rule=olora.rule)
+
+
+INITS["olora"] = _olora
+
+
 @cache
-def _built_in() -> dict[str, Variant]:
+def built_in() -> dict[str, Variant]:
+    """The variants that come with us, by name, whatever a running program registers."""
     found = {name: _variant(adapter) for name, adapter in adapters().items() if name not in INITS}
     return {**found, **{name: make() for name, make in INITS.items()}}
 
 
 def variants() -> dict[str, Variant]:
     """Every variant by name: the registered adapters, then further inits."""
-    known = dict(_built_in())
+    known = dict(built_in())
     for name, adapter in adapters().items():
         if name not in known:  # registered by the running program
             known[name] = _variant(adapter)
