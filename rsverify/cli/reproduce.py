@@ -8,17 +8,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Json, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Json, Seed, Whole, refuse_unwritable, write_json
 
 
 def reproduce(
-    figure: str | None = None,
+    figure: Annotated[str | None, Parameter(help="A figure's name; without one all are made. A wrong one lists all.")] = None,
     /,
     *,
-    quick: Annotated[bool, Parameter(negative="", help="Few steps and ranks: some three minutes on two cores.")] = False,
-    seeds: Annotated[int | None, Parameter(help="Seeds of each of the two repeats [8; 3 with --quick].")] = None,
-    steps: Annotated[int | None, Parameter(help="Steps of every run [100; 12 with --quick].")] = None,
-    workers: Annotated[int | None, Parameter(help="Processes [as many as cores].")] = None,
+    quick: Annotated[bool, Parameter(help="Few steps and ranks: some three minutes on two cores.")] = False,
+    seeds: Annotated[Whole | None, Parameter(help="Seeds of each of the two repeats [8; 3 with --quick].")] = None,
+    steps: Annotated[Whole | None, Parameter(help="Steps of every run [100; 12 with --quick].")] = None,
+    workers: Annotated[Whole | None, Parameter(help="Processes [as many as cores].")] = None,
     out: Annotated[Path, Parameter(help="Folder of reproduce.html, reproduce.json, pictures and the journal.")] = Path(
         "rsverify-reproduce"
     ),
@@ -30,20 +30,29 @@ def reproduce(
     Without a figure all are made, in some half an hour on two cores; what is finished is kept, and the same command goes on.
     Exit code 0 = every claim holds, 1 = one does not or only in part, 2 = bad input, 3 = one is inconclusive.
 
-    Examples: `rsverify reproduce`, `rsverify reproduce limit --out run`, `rsverify reproduce --quick`
+    For example:
+
+    - `rsverify reproduce`
+    - `rsverify reproduce limit --out run`
+    - `rsverify reproduce --quick`
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
+    from rsverify.errors import InputError
     from rsverify.studies.reproduce import plan as plans
     from rsverify.studies.reproduce import study
     from rsverify.studies.reproduce.writing import write
 
     refuse_unwritable(json)
+    for name, value in (("steps", steps), ("workers", workers)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value}; expected at least 1")
     plan = (plans.quick if quick else plans.full)(seed=seed, seeds=seeds, steps=steps)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    to = Console(stderr=True)
+    with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
         task = bar.add_task("cells", total=None)
         report = study.reproduce(
             figure, plan=plan, out=out, workers=workers,

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Ranks, Seed, complain, refuse_unwritable, write_json
+from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, Whole, complain, refuse_unwritable, write_json
 
 
 def train(
-    adapter: str,
+    adapter: Name,
     *,
     ranks: Ranks = None,
     rule: Annotated[
@@ -20,10 +20,10 @@ def train(
     ] = None,
     optimizer: Annotated[list[str] | None, Parameter(name="--optimizer", help="Optimizer, may be repeated [adamw].")] = None,
     lr: Annotated[str, Parameter(help="Learning rates, e.g. 1e-3 or 1e-4,1e-3.")] = "1e-3",
-    seeds: Annotated[int, Parameter(help="Draws of every configuration, from --seed on.")] = 3,
-    steps: Annotated[int, Parameter(help="Optimizer steps.")] = 50,
-    tokens: Annotated[int, Parameter(help="Tokens of a sequence.")] = 64,
-    sequences: Annotated[int, Parameter(help="Sequences of a batch.")] = 1,
+    seeds: Annotated[Whole, Parameter(help="Draws of every configuration, from --seed on.")] = 3,
+    steps: Annotated[Whole, Parameter(help="Optimizer steps.")] = 50,
+    tokens: Annotated[Whole, Parameter(help="Tokens of a sequence.")] = 64,
+    sequences: Annotated[Whole, Parameter(help="Sequences of a batch.")] = 1,
     targets: Annotated[
         str | None, Parameter(help="Linears to adapt: names, endings or globs, e.g. q,v [all of the base's blocks].")
     ] = None,
@@ -32,7 +32,7 @@ def train(
     device: Annotated[str, Parameter(help="cpu, cuda or cuda:0.")] = "cpu",
     dtype: Annotated[str, Parameter(help="float64, float32 or bfloat16; factors over bfloat16 are float32.")] = "float32",
     memory: Annotated[str, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB.")] = "64MiB",
-    workers: Annotated[int | None, Parameter(help="Processes on a CPU [as many as torch has threads].")] = None,
+    workers: Annotated[Whole | None, Parameter(help="Processes on a CPU [as many as torch has threads].")] = None,
     out: Annotated[Path, Parameter(help="Folder of run.json, curves.csv, curves.png and the checkpoint.")] = Path("rsverify-train"),
     alpha: Alpha = 20.0,
     seed: Seed = 0,
@@ -40,23 +40,28 @@ def train(
 ) -> int:
     """Train every rank, rule, learning rate and draw in one pass; started again, it goes on where it was.
 
-    Example: `rsverify train lora --ranks 4:64 --lr 1e-3 --steps 100 --out run`
+    For example:
+
+    - `rsverify train lora --ranks 4:64 --lr 1e-3 --steps 100 --out run`
+    - `rsverify train lora --rule "alpha/sqrt(r)" --lr 1e-4,3e-4,1e-3 --text notes.txt --device cuda`
     """
     from rich.console import Console
     from rich.live import Live
 
     from rsverify.report.training import summary_table, write_csv, write_figure
+    from rsverify.studies.budget import parse_memory
     from rsverify.training import grid, train_stacked
     from rsverify.training.device import as_dtype
 
     refuse_unwritable(json)
-    if seeds < 1:
-        raise _refused(f"seeds={seeds}; expected at least 1")
+    for name, value in (("seeds", seeds), ("steps", steps)):
+        if value < 1:
+            raise _refused(f"{name}={value}; expected at least 1")
     wanted = grid(
         ranks or "4:64", rule or ["alpha/r", "alpha/sqrt(r)"], seeds=range(seed, seed + seeds), lrs=_numbers(lr),
         optimizers=optimizer or ["adamw"], adapters=[adapter], alpha=alpha,
     )  # fmt: skip
-    bound = parse_bytes(memory)
+    bound = parse_memory(memory)
     names = None if targets is None else [name for name in targets.split(",") if name]
     task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
     try:
@@ -86,25 +91,6 @@ def train(
         return 130
     console.print(f"run.json, curves.csv and curves.png are in {out}")
     return 0
-
-
-def parse_bytes(text: str) -> int:
-    """A size such as 256MiB, 2GiB or 1e9 in bytes.
-
-    Raises: InputError for anything else.
-    """
-    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1, "": 1}
-    word = text.strip()
-    for unit, size in units.items():
-        if unit and not word.endswith(unit):
-            continue
-        try:
-            value = float(word[: len(word) - len(unit)]) * size
-        except ValueError:
-            continue
-        if 1 <= value < 2**62:
-            return int(value)
-    raise _refused(f"memory={text!r} is not a size; expected e.g. 256MiB or 2GiB")
 
 
 def _numbers(text: str) -> list[float]:
