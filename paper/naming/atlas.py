@@ -18,9 +18,9 @@ def main_regime(answers: Sequence[dict[str, Any]]) -> str:
 
 
 def witnesses(answers: Sequence[dict[str, Any]]) -> str:
-    """How many witnesses stand behind a line: both where every answer is confirmed."""
-    heard = {"confirmed": "both", "refuted": "contradict"}
-    found = [heard.get(a["agreement"]) or ("one" if a["stable_from"] else "none") for a in answers]
+    """What witnesses make of a line: two or more agree, contradict or leave it open; one speaks, or none."""
+    heard = {"confirmed": "agree", "refuted": "contradict"}
+    found = [heard.get(a["agreement"]) or ("none", "one", "open")[min(2, len(a["stable_from"]))] for a in answers]
     return found[0] if len(set(found)) == 1 else " / ".join(found)
 
 
@@ -51,11 +51,12 @@ def names(read: Load) -> Names:
     out.words["atlas.contradicted"] = "yes" if "refuted" in agreed else "no"
     right = sum(a["root_stability"] == "stable" for a in known)
     out.words["atlas.root"] = "right" if 2 * right > len(known) else "wrong"
+    out.words["atlas.silent"] = "some" if len(known) < len(counted) else "zero"
     texts = out.texts
     texts |= {
         "atlas.variants": whole(len(variants)), "atlas.numbers": whole(len(rows)), "atlas.two": whole(len(agreed)),
         "atlas.confirmed": whole(agreed.count("confirmed")), "atlas.refuted": word(agreed.count("refuted")),
-        "atlas.open": word(agreed.count("inconclusive")), "atlas.one": whole(spoke.count(1)), "atlas.none": whole(spoke.count(0)),
+        "atlas.open": word(agreed.count("inconclusive")), "atlas.one": whole(spoke.count(1)), "atlas.none": word(spoke.count(0)),
         "atlas.statements": whole(data["statements"]), "atlas.answers": whole(len(counted)), "atlas.known": whole(len(known)),
         "atlas.root.stable": whole(sum(a["root_stability"] == "stable" for a in known)),
         "atlas.shipped.stable": whole(sum(a["shipped_stability"] == "stable" for a in known)),
