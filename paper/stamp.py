@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from paper.sources import CARRIED, ROOT, SOURCES, carried, changed, load, stale, vouched
-from rsverify.report.rooms import KINDS, PREFIX, hash_of
+from rsverify.report.rooms import KINDS, PREFIX, hash_of, recorded
 
 
 def git(*words: str) -> bytes:
@@ -34,8 +34,8 @@ def room_hash_at(commit: str, room: str) -> str:
     return hash_of((name, git("show", f"{commit}:{name}")) for name in names if name)
 
 
-def stamp(name: str, *, as_of: str | None, because: str | None) -> None:
-    """Write the hashes of a commit's rooms into the provenance of a file."""
+def stamp(name: str, *, as_of: str | None, because: str | None, missing: bool = False) -> None:
+    """Write the hashes of a commit's rooms into the provenance of a file; with `missing`, only of rooms that it does not record."""
     source = SOURCES[name]
     data = load(source)
     made = data["provenance"]
@@ -45,7 +45,8 @@ def stamp(name: str, *, as_of: str | None, because: str | None) -> None:
             " alone, say so with --as-of COMMIT --because TEXT, else make it anew"
         )
     commit = git("rev-parse", as_of or made["commit"]).decode().strip()
-    made["hashes"].update({PREFIX + room: room_hash_at(commit, room) for room in source.rooms})
+    known = recorded(made["hashes"]) if missing else {}
+    made["hashes"].update({PREFIX + room: room_hash_at(commit, room) for room in source.rooms if room not in known})
     if as_of is not None:
         made["settings"] = {**made.get("settings", {}), "rooms": f"as of {commit}: {because}"}
     (ROOT / source.path).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -63,6 +64,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("name", nargs="?", choices=sorted(SOURCES))
     options.add_argument("--as-of", metavar="COMMIT")
+    options.add_argument("--missing", action="store_true")
     options.add_argument("--carry", action="store_true")
     options.add_argument("--because", metavar="TEXT")
     asked = options.parse_args()
@@ -71,7 +73,7 @@ def main() -> int:
     if asked.name and asked.carry:
         carry(asked.name, asked.because)
     elif asked.name:
-        stamp(asked.name, as_of=asked.as_of, because=asked.because)
+        stamp(asked.name, as_of=asked.as_of, because=asked.because, missing=asked.missing)
     entries = carried()
     for name, source in SOURCES.items():
         for it in changed(name, source):
