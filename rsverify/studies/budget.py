@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
-from rsverify.errors import BudgetError, InputError
+from rsverify.errors import BudgetError, InputError, suggest
 
 if TYPE_CHECKING:
     import torch
@@ -214,7 +214,7 @@ def _dtype(name: str) -> torch.dtype:
 
     known = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if name not in known:
-        raise InputError(f"dtype={name!r}; expected one of {', '.join(DTYPES)}")
+        raise InputError(f"dtype={name!r} is not known{suggest(name, DTYPES)}")
     return known[name]
 
 
