@@ -53,7 +53,7 @@ POINTS = (Point(4, 1.0, 0.5, 1.5), Point(2**40, 0.1, -math.inf, math.inf))
 ESTIMATE = Estimate(CLAIM, -0.5, (-0.6, -0.4), 1 - 1e-9, POINTS, 64, "dense", 0.01, False, {"d_in": 48.0}, ("note",))
 MEASURED = Measurement(
     CLAIM, None, None, 0.99, POINTS, ((1.0, 2.0), (3.0, math.inf)), "base", (2**40,), (-1.0, 0.0), zero=True, data={"lr": 0.1},
-    controls=(CONTROL,), notes=("n",), witness="a library's layer",
+    controls=(CONTROL,), notes=("n",), witness="a library's layer", drawn=5,
 )  # fmt: skip
 ROW = Row(CLAIM, True, PREDICTION, ESTIMATE, MEASURED, {"training": "no torch"}, 0.1, "stable", "confirmed", "because", "use it")
 PROVENANCE = Provenance(
