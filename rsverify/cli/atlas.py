@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Alpha, Json, Seed, Whole, refuse_unwritable, write_json
 from rsverify.errors import InputError
 
 
@@ -23,7 +23,7 @@ def atlas(
     markdown: Annotated[Path | None, Parameter(help="Write Markdown for a pull request or a docs page to this file.")] = None,
     evidence: Annotated[Path | None, Parameter(help="Write the answers and numbers without their curves, as JSON, to this file.")] = None,
     journal: Annotated[Path | None, Parameter(help="Keep finished cells in this file, and go on from it.")] = None,
-    workers: Annotated[int | None, Parameter(allow_leading_hyphen=True, help="Processes; default 2.")] = None,
+    workers: Annotated[Whole | None, Parameter(allow_leading_hyphen=True, help="Processes [2].")] = None,
     error_budget: Annotated[float, Parameter(help="False failures of the whole table.")] = 1e-6,
     margin: Annotated[float, Parameter(help="Margin of an exponent.")] = 0.1,
     alpha: Alpha = 20.0,
@@ -45,6 +45,8 @@ def atlas(
     from rsverify.report import atlas as clerk
     from rsverify.studies.atlas import atlas as study
 
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}; expected a whole number from 1")
     for path, name in ((json, "json"), (html, "html"), (markdown, "markdown"), (evidence, "evidence")):
         refuse_unwritable(path, name)
         if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.resolve().parent, os.W_OK)):

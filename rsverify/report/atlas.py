@@ -197,6 +197,18 @@ def _short(entry: Data) -> dict[str, Any]:
     return {**entry, "row": row}
 
 
+SIGNS = {"stable": "=", "collapses": "↓", "explodes": "↑", "inconclusive": "?", "zero": "0"}
+"""A stability at one look, legible without colours."""
+
+
+def matrix(data: Data) -> tuple[list[tuple[str, str]], list[tuple[str, list[Data | None]]]]:
+    """The picture of the page: (optimizer, regime) of every column, and each variant with its answer there, None where not asked."""
+    columns = list(dict.fromkeys((a["optimizer"], a["regime"]) for a in data["answers"]))
+    found = {(a["variant"], a["optimizer"], a["regime"]): a for a in data["answers"]}
+    variants = dict.fromkeys(a["variant"] for a in data["answers"])
+    return columns, [(variant, [found.get((variant, *column)) for column in columns]) for variant in variants]
+
+
 def page(data: Data, *, command: str) -> str:
     """The atlas as one HTML file that stands alone: no script, no network, readable on a phone and in print."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -206,7 +218,7 @@ def page(data: Data, *, command: str) -> str:
     return template.render(
         data=data, outcome=OUTCOME_WORDS[data["verdict"]], entries=entries, answers=answers, silences=silences(data),
         plain=[{"plain": p, "words": plain_words(p)} for p in data["plain"]], contradictions=contradictions(data), regimes=REGIMES,
-        how=_how(data["provenance"]), command=command,
+        how=_how(data["provenance"]), command=command, matrix=matrix(data), signs=SIGNS,
     )  # fmt: skip
 
 

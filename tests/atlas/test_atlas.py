@@ -9,7 +9,7 @@ import pytest
 import rsverify as rv
 from rsverify.errors import InputError, UnknownName
 from rsverify.records import Agreement, to_json
-from rsverify.report.atlas import markdown, page
+from rsverify.report.atlas import markdown, matrix, page
 from rsverify.studies.atlas import atlas, cells, plainly, study, variants
 from rsverify.studies.atlas.answers import witnesses_of
 from rsverify.studies.atlas.fingerprint import fingerprint
@@ -62,6 +62,14 @@ def test_a_corrupted_witness_is_a_contradiction(monkeypatch):
     assert "rely on none" in of(found, "sgd").sentence
 
 
+def test_no_workers_are_refused(capsys):
+    from rsverify.cli import main
+
+    with pytest.raises(SystemExit) as stop:
+        main(["atlas", "lora", "--workers", "0"])
+    assert stop.value.code == 2 and "whole number from 1" in capsys.readouterr().err
+
+
 def test_rules_of_different_scale_are_flagged_unless_matched(lora):
     assert "4 times alpha/r" in lora.flags[0]
     matched = atlas(["hira"], quick=True, optimizers=["sgd"], match_at=9)
@@ -81,6 +89,17 @@ def test_pages_carry_the_answers(lora):
         assert "1/sqrt(r) is right here" in text and "after 1 step" in text and "--quick simulates" in text
         assert "no: use alpha/r" in text and "1/sqrt(r) keeps that free of r" in text
     assert "<script" not in page(data, command="x") and "http" not in page(data, command="x")
+
+
+def test_the_matrix_has_a_cell_for_every_answer(lora):
+    data = to_json(lora)
+    columns, rows = matrix(data)
+    cells = {(variant, *column): a for variant, answers in rows for column, a in zip(columns, answers, strict=True) if a is not None}
+    assert cells == {(a["variant"], a["optimizer"], a["regime"]): a for a in data["answers"]}
+    shown = page(data, command="x")
+    a = cells["lora", "sgd", "rank"]
+    assert (a["shipped_stability"], a["root_stability"]) == ("collapses", "stable")
+    assert 'title="alpha/r: collapses">↓</b>' in shown and 'title="1/sqrt(r): stable">=</b>' in shown
 
 
 @pytest.mark.parametrize(
