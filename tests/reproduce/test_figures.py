@@ -6,7 +6,9 @@ from functools import partial
 import pytest
 import worlds
 
+from rsverify.errors import InputError
 from rsverify.studies.reproduce import all_figures, quick
+from rsverify.studies.reproduce import plan as plans
 from rsverify.studies.reproduce.plan import LORA, RSLORA
 
 PLAN = quick(wide=(512,), steps=3, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4))
@@ -81,6 +83,95 @@ def test_the_control_reads_optimum_and_exponent():
     parts = worlds.judged(figure, PLAN, partial(worlds.train, loss=other, noise=0.001))[0].parts
     assert {part.answer for part in parts if "best rate goes as" in part.short} == {"no"}
     assert worlds.judged(figure, PLAN, partial(worlds.train, loss=deeper, noise=2.0))[0].answer == "inconclusive"
+
+
+def parts_of(name, loss, *, plan=PLAN, noise=0.001):
+    """The answers of a figure's questions by their short names, and its finding, in a world of these losses."""
+    finding, _ = worlds.judged(FIGURES[name], plan, partial(worlds.train, loss=loss, noise=noise))
+    return {part.short: part.answer for part in finding.parts}, finding
+
+
+def test_ranks_above_the_widths_are_swept_and_decide_nothing():
+    theory = {LORA: 0.0, RSLORA: -0.5}
+
+    def bent(rule, rank, lr, c):
+        """Above the width the optimum no longer goes with the rank, and the loss is far lower."""
+        return valley(rule, min(rank, 64), lr, c, powers=theory) - (0.5 if rank > 128 and rule == RSLORA else 0.0)
+
+    straight, same = parts_of("control", partial(valley, powers=theory))
+    assert straight["rsLoRA's best rate goes as r**(-1/2) up to rank 512"] == "yes"
+    bends, finding = parts_of("control", bent)
+    assert bends["rsLoRA's best rate goes as r**(-1/2)"] == "yes" and bends["rsLoRA's best rate goes as r**(-1/2) up to rank 512"] == "no"
+    assert finding.answer == same.answer == "does not hold here"
+    wide = finding.tables[0]["rows"][-1]
+    assert wide[0] == "512 (above the width)" and wide[2].endswith("(6 seeds)")
+    assert "rank 512" not in " ".join(part.says for part in finding.parts if "held-out loss" in part.says)
+
+
+def test_a_question_about_wide_ranks_rests_on_their_few_seeds():
+    plan = quick(wide=(512,), steps=1, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4), seeds=5)
+    theory = {LORA: 0.0, RSLORA: -0.5}
+    finding, results = worlds.judged(FIGURES["control"], plan, partial(worlds.train, loss=partial(valley, powers=theory), noise=0.001))
+    seeds = {part.short: part.seeds for part in finding.parts}
+    assert seeds["rsLoRA's best rate goes as r**(-1/2)"] == 5 and seeds["rsLoRA's best rate goes as r**(-1/2) up to rank 512"] == 3
+    family = FIGURES["control"].cells.__globals__["FAMILIES"][1]
+    assert set(results.runs(family, 512)) <= set(plan.few_seeds) and results.rates(family, 512)
+    assert [row[2][-9:] for row in finding.tables[1]["rows"]] == ["(6 seeds)"] * 4
+
+
+def valley_of_sgd(rule, rank, lr, c, *, powers, depth=0.0):
+    best = 0.06 * (rank / 4) ** powers[rule]
+    return 1.6 + 0.1 * math.log2(lr / best) ** 2 - (depth * math.log2(rank / 4) if rule == RSLORA else 0.0)
+
+
+def test_the_control_under_sgd():
+    theory = {LORA: 1.0, RSLORA: 0.0}
+    short = ("LoRA's best rate goes as r**(1)", "rsLoRA's best rate goes as r**(0)")
+    found, finding = parts_of("control-sgd", partial(valley_of_sgd, powers=theory, depth=0.05))
+    assert finding.answer == "holds" and [found[s] for s in short] == ["yes", "yes"]
+    found, finding = parts_of("control-sgd", partial(valley_of_sgd, powers=theory))
+    assert finding.answer == "holds only for" and [found[s] for s in short] == ["yes", "yes"]
+    assert "does not for: at rank 64 rsLoRA at its best rate is better" in finding.sentence
+    # AdamW's powers are not SGD's: a cell that ran the wrong optimizer would be seen.
+    found, finding = parts_of("control-sgd", partial(valley_of_sgd, powers={LORA: 0.0, RSLORA: -0.5}))
+    assert finding.answer == "does not hold here" and [found[s] for s in short] == ["no", "no"]
+    assert parts_of("control-sgd", partial(valley_of_sgd, powers=theory, depth=0.05), noise=2.0)[1].answer == "inconclusive"
+
+
+def test_an_optimum_at_the_end_of_what_was_tried_leaves_its_exponent_open():
+    plan = quick(wide=(), steps=1, narrow=(4, 16, 64), rounds=1)
+    far = partial(valley_of_sgd, powers={LORA: 2.0, RSLORA: 0.0}, depth=0.05)
+    found, finding = parts_of("control-sgd", far, plan=plan)
+    assert found["LoRA's best rate goes as r**(1)"] == "open" and found["rsLoRA's best rate goes as r**(0)"] == "yes"
+    (part,) = [part for part in finding.parts if part.note]
+    assert "rank 64 is the last one tried" in part.note
+    assert finding.tables[0]["rows"][-1][1].endswith("(the last one tried)")
+    # With room to grow the same world is settled, and against theory.
+    assert parts_of("control-sgd", far, plan=plans.changed(plan, rounds=6))[0]["LoRA's best rate goes as r**(1)"] == "no"
+
+
+def test_no_run_of_a_sweep_is_made_twice():
+    """Figures share their cells, and a learning rate that two ranks ask for in different rounds is not run again."""
+    plan = quick(narrow=(4, 16, 64, 128), wide=(512,), steps=1, rounds=4)
+    powers = {LORA: 0.9, RSLORA: -0.4}
+    seen = []
+    for name in ("perplexity", "lr-sweep", "control"):
+        results = worlds.fill(FIGURES[name], plan, partial(worlds.train, loss=partial(valley, powers=powers)))
+        seen.append(set(results.of_cell))
+    cells = {c.key: c for name in ("perplexity", "lr-sweep", "control") for c in swept_cells(name, plan, powers)}
+    assert set(cells) == set.union(*seen)
+    runs = [(c.configuration["rule"], c.configuration["lr"], rank, c.seed) for c in cells.values() for rank in c.configuration["ranks"]]
+    assert len(runs) == len(set(runs))
+
+
+def swept_cells(name, plan, powers):
+    results = worlds.fill(FIGURES[name], plan, partial(worlds.train, loss=partial(valley, powers=powers)))
+    return FIGURES[name].cells(plan, results)
+
+
+def test_a_plan_sweeps_the_optimizers_that_it_has_grids_for():
+    with pytest.raises(InputError, match="optimizer='adafactor' has no learning-rate sweep"):
+        PLAN.grid(LORA, "adafactor")
 
 
 def test_a_sweep_grows_where_its_best_stands_at_an_end():

@@ -92,13 +92,13 @@ def log_ranks(axes: Any, *, y: bool = True) -> None:
 
 
 def log_rates(axes: Any) -> None:
-    """Logarithmic learning rates, decades alone named: a sweep spans several."""
+    """Logarithmic learning rates, named twice a decade: a sweep spans one to three."""
     from matplotlib.ticker import LogLocator
 
     log_ranks(axes)
     axes.set_xscale("log", base=10)
     plain(axes.xaxis)
-    axes.xaxis.set_major_locator(LogLocator(base=10))
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 3)))
     axes.set_xlabel("learning rate")
 
 

@@ -28,8 +28,9 @@ class Plan:
     """Sizes of a run.
 
     Args:
-        narrow, wide: ranks trained on every seed, and ranks above the widths (128), on the few seeds for the first figures
-            and on the first of each repeat elsewhere. low, high: ranks between which "more rank buys quality" is judged, high at most d/2.
+        narrow, wide: ranks trained on every seed, and ranks above the widths (128), on the few seeds where they are swept or a claim
+            names them and on the first of each repeat elsewhere. low, high: ranks between which "more rank buys quality" is judged,
+            high at most d/2.
         steps, tokens, held_out: steps of a run, tokens of each, sequences of the held-out loss.
         repeats, seeds: independent repeats of the whole study, and seeds in each. In a pilot (three seeds a repeat, used nowhere
             else) a paired difference of held-out losses had a standard deviation of 0.012 nats between seeds; eight let a
@@ -37,7 +38,10 @@ class Plan:
         few: seeds of each repeat that the wide ranks and the rank-free layer are given: they cost most and vary least.
         lr: by optimizer. AdamW's is a tenth of what served rank-4 LoRA best in a pilot on seed 99 (used nowhere else), as
             the source's own sweep found its best ten times above its default; the others are the pilot's largest stable ones.
-        sweep: powers of two of AdamW's lr in the coarse grid. rounds: of refinement about the optimum.
+        sweep: powers of two of AdamW's lr in the coarse grid of the narrow ranks. sweep_sgd, sweep_sgd_lora: of SGD's, under rsLoRA
+            and under LoRA. The pilot's best lay inside or one octave beyond; a grid whose end is best grows there, so that its
+            ends decide nothing. 0 is among them: those runs are other figures', too.
+        rounds: of growth, and then refinement, about the optimum.
         any_ranks, limit_ranks, limit_steps: of the rank-free layer.
     """
 
@@ -56,8 +60,10 @@ class Plan:
     lr: float = 3e-4
     lr_sgd: float = 0.03
     lr_adafactor: float = 0.1
-    sweep: tuple[int, ...] = (-1, 0, 1, 2, 3, 4, 5, 6)
-    rounds: int = 2
+    sweep: tuple[int, ...] = (0, 1, 2, 3, 4)
+    sweep_sgd: tuple[int, ...] = (-1, 0, 1, 2)
+    sweep_sgd_lora: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
+    rounds: int = 4
     any_ranks: tuple[int, ...] = (4, 256, 65_536, 1_000_000)
     any_steps: int = 60
     limit_ranks: tuple[int, ...] = (256, 1024, 4096, 16_384, 65_536)
@@ -86,6 +92,20 @@ class Plan:
     def few_seeds(self) -> tuple[int, ...]:
         return tuple(seed for group in self.groups for seed in group[: self.few])
 
+    def seeds_of(self, rank: int) -> tuple[int, ...]:
+        """The seeds on which a rank is swept: all for the narrow ones, the few for those above the widths."""
+        return self.few_seeds if rank in self.wide else self.all_seeds
+
+    def grid(self, rule: str, optimizer: str) -> tuple[int, ...]:
+        """Powers of two of `rate` with which a sweep of the narrow ranks begins.
+
+        Raises: InputError where the plan sweeps no such optimizer.
+        """
+        grids = {"adamw": self.sweep, "sgd": self.sweep_sgd_lora if rule == LORA else self.sweep_sgd}
+        if optimizer not in grids:
+            raise InputError(f"optimizer={optimizer!r} has no learning-rate sweep in this plan; {', '.join(grids)} have one")
+        return grids[optimizer]
+
     def rate(self, optimizer: str) -> float:
         """The one learning rate at which an optimizer is run."""
         return {"adamw": self.lr, "sgd": self.lr_sgd, "adafactor": self.lr_adafactor}[optimizer]
@@ -103,7 +123,7 @@ def full(*, seed: int = 0, **changes: Any) -> Plan:
 def quick(*, seed: int = 0, **changes: Any) -> Plan:
     """Three minutes on two quiet cores: few steps, so that little is settled but what theory fixes at init."""
     sizes = Plan(
-        wide=(512,), seeds=3, steps=12, held_out=8, sweep=(1, 2, 3, 4, 5), rounds=1, any_steps=6, limit_ranks=(1024, 4096, 16_384),
+        wide=(512,), seeds=3, steps=12, held_out=8, sweep=(0, 1, 2, 3, 4, 5), rounds=2, any_steps=6, limit_ranks=(1024, 4096, 16_384),
         limit_steps=4, seed=seed,
     )  # fmt: skip
     return changed(sizes, **changes)

@@ -96,13 +96,13 @@ class Results:
         return [rank for rank in (*self.plan.narrow, *self.plan.wide) if self.runs(family, rank)]
 
     def rates(self, family: Family, rank: int) -> list[float]:
-        """Every learning rate at which all seeds of that rank were run, rising."""
+        """Every learning rate at which all seeds that the plan sweeps that rank on were run, rising."""
         f = family
         found: dict[float, set[int]] = {}
         for rule, optimizer, init, targets, lr, r, seed in self._runs:
             if (rule, optimizer, init, targets, r) == (f.rule, f.optimizer, f.init, f.targets, rank):
                 found.setdefault(lr, set()).add(seed)
-        return sorted(lr for lr, seeds in found.items() if seeds >= set(self.plan.all_seeds))
+        return sorted(lr for lr, seeds in found.items() if seeds >= set(self.plan.seeds_of(rank)))
 
     def losses(self, family: Family, rank: int) -> dict[int, float]:
         """Held-out loss in nats by seed; a run that diverged counts as guessing."""

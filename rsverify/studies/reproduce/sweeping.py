@@ -21,46 +21,59 @@ def at(family: Family, lr: float) -> Family:
     return replace(family, lr=float(f"{lr:.6g}"))
 
 
-def coarse(plan: Plan) -> list[float]:
-    return [plan.lr * 2.0**k for k in plan.sweep]
+def coarse(plan: Plan, family: Family) -> list[float]:
+    """Learning rates with which the sweep of the narrow ranks begins."""
+    return [plan.rate(family.optimizer) * 2.0**k for k in plan.grid(family.rule, family.optimizer)]
 
 
-def cells(plan: Plan, results: Results, families: Sequence[Family], ranks: Sequence[int]) -> list[Cell]:
+def cells(plan: Plan, results: Results, families: Sequence[Family], *, wide: bool) -> list[Cell]:
     """The coarse grid for all narrow ranks; then, at each rank, what lies beside its best so far, as often as the plan refines.
 
-    Where the best stands at an end of the grid the grid grows there. All narrow ranks of a learning rate are one cell, which other
-    figures share.
+    Ranks above the widths, where wanted, begin about the best of the widest narrow rank, on the few seeds. All narrow ranks that ask for
+    a learning rate in one round are one cell; families go their own ways, so that figures which share one share its cells.
     """
-    found = [at(family, lr).cell(plan, plan.narrow, seed) for family in families for lr in coarse(plan) for seed in plan.all_seeds]
+    found = [at(family, lr).cell(plan, plan.narrow, seed) for family in families for lr in coarse(plan, family) for seed in plan.all_seeds]
     if any(cell.key not in results.of_cell for cell in found):
         return found
     for family in families:
-        wanted: dict[float, list[int]] = {}
-        for rank in ranks:
-            for lr in refined(plan, results, family, rank):
-                wanted.setdefault(lr, []).append(rank)
-        found += [at(family, lr).cell(plan, mine, seed) for lr, mine in wanted.items() for seed in plan.all_seeds]
+        wanted: dict[tuple[int, float], list[int]] = {}
+        for rank in plan.narrow:
+            for turn, rates in enumerate(refined(plan, results, family, rank)):
+                for lr in rates:
+                    wanted.setdefault((turn, lr), []).append(rank)
+        found += [at(family, lr).cell(plan, mine, seed) for (_, lr), mine in wanted.items() for seed in plan.all_seeds]
+        for rank in plan.wide if wide else ():
+            rates = [*start(plan, results, family, rank), *(lr for turn in refined(plan, results, family, rank) for lr in turn)]
+            found += [at(family, lr).cell(plan, [rank], seed) for lr in rates for seed in plan.seeds_of(rank)]
     return found
 
 
-def refined(plan: Plan, results: Results, family: Family, rank: int) -> list[float]:
-    """Learning rates beyond the coarse grid: each round is decided by those before it alone, so that asking again gives the same."""
-    known = [at(family, lr).lr or 0.0 for lr in coarse(plan)]
-    wanted: list[float] = []
-    for _ in range(plan.rounds):
-        means = {lr: mean_loss(results, at(family, lr), rank) for lr in known}
-        best = min(known, key=lambda lr: means[lr])
+def start(plan: Plan, results: Results, family: Family, rank: int) -> list[float]:
+    """Learning rates with which a rank's sweep begins: the coarse grid, above the widths three about the best of the widest narrow rank."""
+    grid = [at(family, lr).lr or 0.0 for lr in coarse(plan, family)]
+    if rank not in plan.wide:
+        return grid
+    best = min(grid, key=lambda lr: mean_loss(results, at(family, lr), plan.narrow[-1]))
+    return [at(family, lr).lr or 0.0 for lr in (best / 2, best, best * 2)]
+
+
+def refined(plan: Plan, results: Results, family: Family, rank: int) -> list[list[float]]:
+    """Learning rates beyond those of the start, by round: each is decided by those before it alone, so that asking again gives the same."""
+    known = start(plan, results, family, rank)
+    rounds: list[list[float]] = []
+    while len(rounds) < plan.rounds:
+        if any(not results.runs(at(family, lr), rank) for lr in known):
+            break
+        best = min(known, key=lambda lr: mean_loss(results, at(family, lr), rank, plan.seeds_of(rank)))
         step = 2.0 if best in (min(known), max(known)) else FINE
         # At an end the grid grows outwards; inside, both neighbours at half the distance.
         beside = [best / step] if best == min(known) else [best * step] if best == max(known) else [best / step, best * step]
         new = [lr for lr in (at(family, lr).lr or 0.0 for lr in beside) if not any(abs(math.log(lr / other)) < 0.01 for other in known)]
         if not new:
             break
-        wanted += new
-        known += new
-        if any(not results.runs(at(family, lr), rank) for lr in new):
-            break
-    return wanted
+        rounds.append(new)
+        known = known + new
+    return rounds
 
 
 def mean_loss(results: Results, family: Family, rank: int, seeds: Sequence[int] | None = None) -> float:
@@ -73,13 +86,21 @@ def best_rate(results: Results, family: Family, rank: int, seeds: Sequence[int])
     return min(results.rates(family, rank), key=lambda lr: mean_loss(results, at(family, lr), rank, seeds))
 
 
+def at_an_end(plan: Plan, results: Results, family: Family, rank: int) -> bool:
+    """Whether the best learning rate is the last one tried on its side, so that the optimum may lie beyond what was tried."""
+    rates = results.rates(family, rank)
+    return best_rate(results, family, rank, plan.seeds_of(rank)) in (rates[0], rates[-1])
+
+
 def losses_at_best(plan: Plan, results: Results, family: Family, rank: int) -> dict[int, float]:
-    """Each seed's loss at the rate that served the other repeats' seeds best: no seed helps to choose the rate that it is judged at."""
+    """Each swept seed's loss at the rate that served the other repeats' seeds best: none helps to choose the rate that it is judged at."""
     found = {}
+    swept = plan.seeds_of(rank)
     for group in plan.groups:
-        others = [seed for seed in plan.all_seeds if seed not in group] or list(group)
+        mine = [seed for seed in swept if seed in group]
+        others = [seed for seed in swept if seed not in group] or mine
         losses = results.losses(at(family, best_rate(results, family, rank, others)), rank)
-        found.update({seed: losses[seed] for seed in group})
+        found.update({seed: losses[seed] for seed in mine})
     return found
 
 
@@ -101,7 +122,8 @@ def optimum(results: Results, family: Family, rank: int, seed: int) -> float:
 
 
 def exponents(plan: Plan, results: Results, family: Family, ranks: Sequence[int]) -> Mapping[int, float]:
-    """The slope of log best learning rate over log rank, of each seed."""
+    """The slope of log best learning rate over log rank, of each seed on which all of these ranks were swept."""
     x = np.log(np.array(ranks, dtype=float))
     x = x - x.mean()
-    return {seed: float(x @ np.array([optimum(results, family, r, seed) for r in ranks]) / (x @ x)) for seed in plan.all_seeds}
+    seeds = [seed for seed in plan.all_seeds if all(seed in plan.seeds_of(rank) for rank in ranks)]
+    return {seed: float(x @ np.array([optimum(results, family, r, seed) for r in ranks]) / (x @ x)) for seed in seeds}

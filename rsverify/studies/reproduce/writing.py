@@ -31,8 +31,8 @@ def notes(report: Report, *, kind: str) -> list[str]:
     whole = len(report.sections) > 1
     return [
         f"{'All' if whole else 'One'} of the study's figures, {kind}: {report.cells} cells, {plan.repeats} repeats of {plan.seeds} seeds"
-        f" each ({min(plan.few, plan.seeds)} for ranks above the widths and without limit), {plan.steps} steps of"
-        f" {plan.tokens} bytes, {report.seconds / 60:.0f} core minutes.",
+        f" each ({min(plan.few, plan.seeds)} for ranks without limit and for those above the widths, 1 where these stand beside a claim"
+        f" that does not name them), {plan.steps} steps of {plan.tokens} bytes, {report.seconds / 60:.0f} core minutes.",
         "The model is this package's pretrained base of width 128 (757k parameters), fine-tuned on source code: what holds here need not"
         " hold at 7B. The source's exact setting (batch, alpha, sequence length, steps) could not be read. Ranks above 128 exceed the"
         ' widths: there only the effective learning rate grows, so "more rank buys quality" is judged between ranks'

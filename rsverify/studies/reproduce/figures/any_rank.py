@@ -109,7 +109,7 @@ def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
 FIGURE = Figure(
     name="any-rank",
     title="Rank without limit",
-    order=11,
+    order=12,
     claim="As the rank grows without bound LoRA's learning collapses under SGD, and rsLoRA's stays stable.",
     source="arXiv 2312.03732, Theorem 3.2 as notes quote it; no run at such ranks in the article was seen",
     prediction=foretell,

@@ -91,7 +91,7 @@ def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
 FIGURE = Figure(
     name="limit",
     title="The limit of large rank is full fine-tuning",
-    order=12,
+    order=13,
     claim=(
         "rsLoRA's learning has a stable limit as the rank grows; ours adds which: full fine-tuning, approached as the inverse root of the"
         " rank."

@@ -18,16 +18,15 @@ SMALL, LARGE = Family(LORA), Family(RSLORA)
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    swept = sweeping.cells(plan, results, [SMALL], [plan.low])
-    compared = [*LARGE.cells(plan, wide="few"), *sweeping.cells(plan, results, [LARGE], [plan.high])]
-    return list({cell.key: cell for cell in (*swept, *compared)}.values())
+    swept = [*sweeping.cells(plan, results, [SMALL], wide=False), *sweeping.cells(plan, results, [LARGE], wide=True)]
+    return list({cell.key: cell for cell in (*LARGE.cells(plan, wide="few"), *swept)}.values())
 
 
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     small = sweeping.losses_at_best(plan, results, SMALL, plan.low)
     largest = plan.wide[-1] if plan.wide else plan.narrow[-1]
     best = {rank: less(results.losses(LARGE, rank), small) for rank in (largest, plan.high)}
-    control = less(sweeping.losses_at_best(plan, results, LARGE, plan.high), small)
+    controls = {rank: less(sweeping.losses_at_best(plan, results, LARGE, rank), small) for rank in dict.fromkeys((plan.high, largest))}
     parts = [
         ask(
             f"rsLoRA at rank {rank}, lr {plan.lr:g}: held-out loss less that of rank-{plan.low} LoRA at its best lr, below -{MARGIN:.4f}",
@@ -36,13 +35,14 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
         )
         for rank, difference in best.items()
     ]  # fmt: skip
-    parts.append(
+    parts += [
         ask(
-            f"control, rsLoRA at rank {plan.high} at its own best lr: the same difference, below -{MARGIN:.4f}",
-            plan, control, (-math.inf, -MARGIN), deciding=False,
-            short=f"rsLoRA of rank {plan.high} at its own best rate beats rank-{plan.low} LoRA at its best",
+            f"control, rsLoRA at rank {rank} at its own best lr: the same difference, below -{MARGIN:.4f}",
+            plan, difference, (-math.inf, -MARGIN), deciding=False,
+            short=f"rsLoRA of rank {rank} at its own best rate beats rank-{plan.low} LoRA at its best",
         )
-    )  # fmt: skip
+        for rank, difference in controls.items()
+    ]  # fmt: skip
     rows = [
         [f"{lr:.3g}", f"{math.exp(sweeping.mean_loss(results, sweeping.at(SMALL, lr), plan.low)):.3f}"]
         for lr in results.rates(SMALL, plan.low)

@@ -74,7 +74,7 @@ def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
 FIGURE = Figure(
     name="merging",
     title="Merging",
-    order=9,
+    order=10,
     claim="Adapters of any rank and rule can be added to the weights: equal outputs, no cost at inference.",
     source="arXiv 2106.09685 on LoRA, as notes on it describe it; the wording in 2312.03732: not seen",
     prediction=foretell,

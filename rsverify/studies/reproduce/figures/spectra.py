@@ -84,7 +84,7 @@ def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
 FIGURE = Figure(
     name="spectra",
     title="Stable rank of what was learned",
-    order=10,
+    order=11,
     claim="Given more rank, rsLoRA learns an update of more directions, while LoRA stays on a manifold of few.",
     source="an open question about the fine-tuning manifold that the article's results raise; its wording there: not seen",
     prediction=foretell,
