@@ -7,8 +7,9 @@ import pytest
 import worlds
 
 from rsverify.errors import InputError
-from rsverify.studies.reproduce import all_figures, quick
+from rsverify.studies.reproduce import all_figures, quick, sweeping
 from rsverify.studies.reproduce import plan as plans
+from rsverify.studies.reproduce.figures import perplexity
 from rsverify.studies.reproduce.plan import LORA, RSLORA
 
 PLAN = quick(wide=(512,), steps=3, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4))
@@ -114,9 +115,36 @@ def test_a_question_about_wide_ranks_rests_on_their_few_seeds():
     finding, results = worlds.judged(FIGURES["control"], plan, partial(worlds.train, loss=partial(valley, powers=theory), noise=0.001))
     seeds = {part.short: part.seeds for part in finding.parts}
     assert seeds["rsLoRA's best rate goes as r**(-1/2)"] == 5 and seeds["rsLoRA's best rate goes as r**(-1/2) up to rank 512"] == 3
-    family = FIGURES["control"].cells.__globals__["FAMILIES"][1]
+    family = perplexity.FAMILIES[1]
     assert set(results.runs(family, 512)) <= set(plan.few_seeds) and results.rates(family, 512)
     assert [row[2][-9:] for row in finding.tables[1]["rows"]] == ["(6 seeds)"] * 4
+
+
+def test_no_seed_is_judged_at_a_rate_that_its_own_repeat_chose():
+    """A world in which each repeat has a best learning rate of its own, at which the other does badly."""
+    plan = quick(wide=(512,), steps=1, narrow=(4, 64), sweep=(0, 1, 2, 3, 4), rounds=1)
+    first = set(plan.groups[0])
+
+    def divided(cell, plan):
+        best = plan.lr * (2 if cell.seed in first else 8)
+        return worlds.train(cell, plan, loss=lambda rule, rank, lr, c: 1.6 + 0.1 * math.log2(lr / best) ** 2, noise=0.0)
+
+    results = worlds.fill(FIGURES["control"], plan, divided)
+    family = perplexity.FAMILIES[0]
+    for rank in (4, 512):
+        judged = sweeping.losses_at_best(plan, results, family, rank)
+        assert set(judged) == set(plan.seeds_of(rank))
+        for seed, loss in judged.items():
+            own = min(results.losses(sweeping.at(family, lr), rank)[seed] for lr in results.rates(family, rank))
+            assert loss > own + 0.05
+
+
+def test_ranks_above_the_widths_begin_about_the_best_of_the_widest_narrow_one():
+    plan = quick(wide=(512,), steps=1, narrow=(4, 64), sweep=(0, 1, 2, 3, 4, 5, 6), rounds=4)
+    flat_optimum = partial(valley, powers={LORA: 0.0, RSLORA: 0.0})
+    results = worlds.fill(FIGURES["control"], plan, partial(worlds.train, loss=flat_optimum, noise=0.001))
+    tried = [lr / plan.lr for lr in results.rates(perplexity.FAMILIES[0], 512) if lr != plan.lr]
+    assert tried == pytest.approx([2, 2 * 2**0.5, 4, 4 * 2**0.5, 8], rel=1e-5)
 
 
 def valley_of_sgd(rule, rank, lr, c, *, powers, depth=0.0):
@@ -179,9 +207,7 @@ def test_a_sweep_grows_where_its_best_stands_at_an_end():
     far = partial(valley, powers={LORA: 0.0, RSLORA: 0.0})
     high = partial(worlds.train, loss=lambda rule, rank, lr, c: far(rule, rank, lr / 8, c), noise=0.001)
     results = worlds.fill(figure, quick(narrow=(4, 64), wide=(), steps=1, sweep=(0, 1, 2), rounds=3), high)
-    from rsverify.studies.reproduce.figures.perplexity import FAMILIES
-
-    assert max(results.rates(FAMILIES[0], 4)) > max(quick().lr * 2.0**k for k in (0, 1, 2))
+    assert max(results.rates(perplexity.FAMILIES[0], 4)) > max(quick().lr * 2.0**k for k in (0, 1, 2))
 
 
 def test_lr_sweep():
