@@ -147,6 +147,21 @@ def test_ranks_above_the_widths_begin_about_the_best_of_the_widest_narrow_one():
     assert tried == pytest.approx([2, 2 * 2**0.5, 4, 4 * 2**0.5, 8], rel=1e-5)
 
 
+def test_second_tables_compare_all_ranks_on_the_same_seeds():
+    """A world in which the seeds that the wide ranks lack are easy: the first table flatters the narrow ranks, the second does not."""
+    plan = quick(wide=(512,), steps=1, narrow=(4, 64), seeds=5)
+
+    def uneven(cell, plan):
+        ease = 0.0 if cell.seed in plan.few_seeds else 0.5
+        return worlds.train(cell, plan, loss=lambda rule, rank, lr, c: 2.0 - ease, noise=0.0)
+
+    for name, column in (("perplexity", 1), ("control", 2)):
+        finding, _ = worlds.judged(FIGURES[name], plan, uneven)
+        first, second = ([row[column].split()[0] for row in table["rows"]] for table in finding.tables)
+        assert first[-1] == "7.389" and set(first[:-1]) == {"6.050"}
+        assert set(second) == {"7.389"}
+
+
 def valley_of_sgd(rule, rank, lr, c, *, powers, depth=0.0):
     best = 0.06 * (rank / 4) ** powers[rule]
     return 1.6 + 0.1 * math.log2(lr / best) ** 2 - (depth * math.log2(rank / 4) if rule == RSLORA else 0.0)

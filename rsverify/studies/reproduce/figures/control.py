@@ -10,6 +10,7 @@ import numpy as np
 
 from rsverify.studies.reproduce import drawing, sweeping, theory
 from rsverify.studies.reproduce.figure import Figure, Foretold
+from rsverify.studies.reproduce.figures import perplexity
 from rsverify.studies.reproduce.figures.perplexity import FAMILIES, NAMES
 from rsverify.studies.reproduce.judging import Finding, Part, ask, ask_exponent, conclude
 from rsverify.studies.reproduce.plan import MARGIN, Plan
@@ -102,7 +103,7 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     tables = [rate_table(plan, results, FAMILIES, ranks, plan.all_seeds)]
     if plan.wide and plan.few < plan.seeds:
         alike = rate_table(plan, results, FAMILIES, ranks, plan.few_seeds)
-        tables.append({**alike, "title": f"The same on the {len(plan.few_seeds)} seeds that every rank has: seeds differ in their data"})
+        tables.append({**alike, "title": perplexity.alike(plan)})
     remark = f"With tuned rates: {said(parts)}. Each seed is judged at the rate that served the other repeat's seeds best."
     if plan.wide:
         remark += f" Ranks above the widths are swept on the first {min(plan.few, plan.seeds)} seeds of each repeat, and decide nothing."

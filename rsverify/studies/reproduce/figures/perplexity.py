@@ -52,15 +52,16 @@ def parts(plan: Plan, results: Results, lora: Family, rslora: Family) -> list[Pa
     ]
 
 
-def loss_table(plan: Plan, results: Results, named: dict[str, Family]) -> dict[str, Any]:
-    """Held-out perplexity of every rank, mean over seeds."""
+def loss_table(plan: Plan, results: Results, named: dict[str, Family], seeds: Sequence[int] | None = None) -> dict[str, Any]:
+    """Held-out perplexity of every rank, mean over its seeds, or over those given."""
     ranks = sorted({rank for f in named.values() for rank in results.ranks(f)})
     rows = []
     for rank in ranks:
         row = [f"{rank}{' (above the width)' if rank > drawing.WIDTH else ' (above d/2)' if rank > drawing.WIDTH // 2 else ''}"]
         for family in named.values():
-            losses = list(results.losses(family, rank).values())
-            diverged = sum(run["diverged"] is not None for run in results.runs(family, rank).values())
+            losses = [loss for seed, loss in results.losses(family, rank).items() if seeds is None or seed in seeds]
+            runs = results.runs(family, rank)
+            diverged = sum(run["diverged"] is not None for seed, run in runs.items() if seeds is None or seed in seeds)
             mean = math.exp(sum(losses) / len(losses)) if losses else None
             row.append("-" if mean is None else f"{mean:.3f} ({len(losses)} seeds{f', {diverged} diverged' if diverged else ''})")
         rows.append(row)
@@ -69,11 +70,17 @@ def loss_table(plan: Plan, results: Results, named: dict[str, Family]) -> dict[s
 
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     lora, rslora = FAMILIES
-    return conclude(
-        parts(plan, results, lora, rslora),
-        remark=f"Judged at one learning rate, {plan.lr:g}; the figure of the control gives each rule its own.",
-        tables=(loss_table(plan, results, {NAMES[f.rule]: f for f in FAMILIES}),),
-    )
+    named = {NAMES[f.rule]: f for f in FAMILIES}
+    tables = [loss_table(plan, results, named)]
+    if plan.wide and plan.few < plan.seeds:
+        tables.append({**loss_table(plan, results, named, plan.few_seeds), "title": alike(plan)})
+    remark = f"Judged at one learning rate, {plan.lr:g}; the figure of the control gives each rule its own."
+    return conclude(parts(plan, results, lora, rslora), remark=remark, tables=tuple(tables))
+
+
+def alike(plan: Plan) -> str:
+    """The title of a table's second copy, which lets ranks above the widths be compared with the others."""
+    return f"The same on the {len(plan.few_seeds)} seeds that every rank has: seeds differ in their data"
 
 
 def draw(plan: Plan, results: Results, foretold: Foretold, families: Sequence[Family] = FAMILIES, curve: str = "loss") -> Any:
