@@ -26,7 +26,7 @@ def check(
     ] = None,
     only: Annotated[tuple[str, ...], Parameter(help="Run only the checks named; may be given several times.")] = (),
     verbose: Annotated[bool, Parameter(help="Show tracebacks of failed checks.")] = False,
-    html: Annotated[Path | None, Parameter(help="Write a self-contained page to this file; not for peft:all.")] = None,
+    html: Annotated[Path | None, Parameter(help="Write a self-contained page to this file; of peft:all one page for all targets.")] = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -44,6 +44,7 @@ def check(
     - `rsverify check lora --html lora.html`
     - `rsverify check my_package.adapters:build --xfails known.txt --json checks.json`
     - `rsverify check 'peft:lora?use_rslora=true&r=8&lora_alpha=20'`
+    - `rsverify check peft:all --xfails known.txt --html peft.html`
     """
     from rich.console import Console
     from rich.table import Table
@@ -64,13 +65,11 @@ def check(
     refuse_unwritable(json)
     refuse_unwritable(html, "html")
     if target == "peft:all":
-        if html is not None:
-            raise InputError("--html shows one target; peft:all has many: give one of them, or take --json")
         if rule is not None or alpha is not None:
             raise InputError("--rule and --alpha belong to built-in adapters; a PEFT method takes them in its target")
         from rsverify.cli.check_peft import check_all
 
-        return check_all(xfails, only=only, seed=seed, json=json)
+        return check_all(xfails, only=only, seed=seed, json=json, html=html)
     subject, expected = resolve(target), {}
     if is_peft(target):
         from rsverify.interop.peft.everything import known_checks

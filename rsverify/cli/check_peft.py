@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rsverify.cli.options import write_json
+from rsverify.cli.options import as_called, write_json, write_text
 
 TARGET = "peft:all"
 
 
-def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path | None) -> int:
+def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path | None, html: Path | None = None) -> int:
     """Run all recipes; print a line for each, then each check that failed, expectedly or not, or no longer fails."""
     from importlib.metadata import version
 
@@ -49,13 +50,34 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
             console.print(f"{escape(target)}  {result.name}: {escape(result.reason)}")
     code = exit_code(found)
     ran = sum(result.status != "skipped" for row in found for result in row.results)
-    console.print(
-        f"\n{ran} checks ran on {sum(not row.reason for row in found)} targets; {sum(bool(row.reason) for row in found)} not judged"
-    )
+    said = f"{ran} checks ran on {sum(not row.reason for row in found)} targets; {sum(bool(row.reason) for row in found)} not judged"
+    console.print(f"\n{said}")
+    made = provenance(seed=seed, device="cpu")
+    if html is not None:
+        from rsverify.conformance.runner import summary
+        from rsverify.report.checks_of_many import page_of_many
+
+        counts = summary([result for row in found for result in row.results])
+        page = page_of_many(
+            [(row.target, row.results) for row in found if not row.reason],
+            unjudged=[(row.target, row.reason) for row in found if row.reason], target=f"{TARGET}, PEFT {version('peft')}",
+            question="Every method that takes a rank, PEFT's other layers and its operations, each held to what it promises. "
+            + ("No list of expected failures was given." if xfails is None else f"Failures are expected as {xfails.name} lists them."),
+            verdict=OUTCOMES[code], sentence=f"{said}: {counts}.", made=made, command=as_called("--html", "--json"),
+            repeat=lambda target, name: _again(target, name, xfails=xfails, seed=seed),
+        )  # fmt: skip
+        write_text(page, html, "html")
     data: dict[str, Any] = {
         "schema": "rsverify/1", "complete": True, "verdict": OUTCOMES[code], "target": TARGET,
-        "peft": version("peft"), "provenance": to_json(provenance(seed=seed, device="cpu")), "ran": ran,
+        "peft": version("peft"), "provenance": to_json(made), "ran": ran,
         "targets": [{"target": row.target, "not_judged": row.reason or None, "checks": to_json(list(row.results))} for row in found],
     }  # fmt: skip
     write_json(data, json)
     return code
+
+
+def _again(target: str, name: str, *, xfails: Path | None, seed: int) -> str:
+    """The command that repeats one check; a case on another layer has no target of its own on the command line."""
+    words = ["rsverify", "check", TARGET if "@" in target else target, "--only", name]
+    words += ["--xfails", xfails.name] if xfails is not None else []
+    return shlex.join(words + (["--seed", str(seed)] if seed else []))

@@ -67,7 +67,7 @@ def test_the_command_writes_it(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["lora", "--html", "/no/folder/x.html"], "does not exist"), (["peft:all", "--html", "x.html"], "one target")]
+    ("words", "said"), [([target, "--html", "/no/folder/x.html"], "does not exist") for target in ("lora", "peft:all")]
 )
 def test_what_cannot_be_written_is_refused_before_work(words, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

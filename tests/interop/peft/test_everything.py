@@ -94,7 +94,8 @@ def test_one_method_shows_the_count_and_expects_what_is_known(tmp_path, capsys, 
 
 def test_all_methods_in_one_call(tmp_path, capsys):
     out = tmp_path / "out.json"
-    code = run("peft:all", "--only", "check_base_frozen", "--only", "check_scale_layer_zero", "--json", str(out))
+    only = ("--only", "check_base_frozen", "--only", "check_scale_layer_zero")
+    code = run("peft:all", *only, "--json", str(out), "--html", str(out.with_suffix(".html")))
     data = json.loads(out.read_text())
     statuses = {(row["target"], check["name"]): check["status"] for row in data["targets"] for check in row["checks"]}
     assert code == 1 and data["verdict"] == "does_not_hold"
@@ -104,6 +105,14 @@ def test_all_methods_in_one_call(tmp_path, capsys):
     assert "not applicable" in reasons["peft:ia3"] and "task ids" in reasons["peft:poly"]
     shown = capsys.readouterr().out
     assert "checks ran on" in shown and "not judged" in shown
+    page = out.with_suffix(".html").read_text(encoding="utf-8")
+    assert "DOES NOT HOLD" in page and "<h3>peft:lora@operations</h3>" in page[page.index("What failed") : page.index("Every target")]
+    assert "rsverify check peft:all --only check_scale_layer_zero" in page and "task ids" in page
+    listed = tmp_path / "known.txt"
+    listed.write_text("peft:lora@operations::check_scale_layer_zero: divides by zero\n")
+    assert run("peft:all", *only, "--xfails", str(listed), "--html", str(out.with_suffix(".html"))) == 0
+    page = out.with_suffix(".html").read_text(encoding="utf-8")
+    assert "HOLDS" in page and "What failed" not in page and "divides by zero" in page[page.index("<h2>Failed as listed") :]
 
 
 def test_exit_codes_of_all():

@@ -1,0 +1,65 @@
+"""The page of `rsverify check peft:all`: what nobody listed stands first, then a line for each target, then every listed failure."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from rsverify.records import CheckResult
+from rsverify.report.checks_of_many import page_of_many
+from rsverify.report.provenance import provenance
+
+SOUND = (
+    "peft:lora",
+    [CheckResult("check_a", "passed"), CheckResult("check_b", "xfailed", "issue <7> & more"), CheckResult("check_c", "skipped")],
+)
+WRONG = ("peft:dora", [CheckResult("check_a", "failed", "off by 2"), CheckResult("check_b", "xpassed", "issue 8")])
+
+
+def page(*answers, verdict):
+    return page_of_many(
+        answers, unjudged=[("peft:ia3", "not applicable: it has no rank")], target="all", question="Q", verdict=verdict, sentence="S.",
+        made=provenance(seed=7), command="rsverify check all", repeat=lambda target, name: f"again {target} {name}",
+    )  # fmt: skip
+
+
+def test_the_verdict_comes_first_and_what_nobody_listed_next():
+    text = page(SOUND, WRONG, verdict="does_not_hold")
+    titles = ("DOES NOT HOLD", "What failed", "Listed as failing, and did not", "Every target", "<h2>Failed as listed", "Not judged",
+              "How it was made", "How to repeat it")  # fmt: skip
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    assert "off by 2" in text[places[1] : places[2]] and "again peft:dora check_a" in text[places[1] : places[2]]
+    listed = text[places[4] : places[5]]
+    assert "issue &lt;7&gt; &amp; more" in listed and "again peft:lora check_b" in listed and "check_a" not in listed
+
+
+def test_without_an_unlisted_failure_nothing_is_said_to_have_failed():
+    text = page(SOUND, verdict="holds")
+    assert "What failed" not in text and "did not</h2>" not in text and "DOES NOT HOLD" not in text
+
+
+def test_each_target_has_the_number_of_each_answer():
+    text = page(SOUND, WRONG, verdict="does_not_hold")
+    rows = re.findall(r'<td class="target"[^>]*>([^<]*)</td>(.*)</tr>', text)
+    found = {name: dict(re.findall(r'class="count (\w+)" data-label=".">(\d*)<', cells)) for name, cells in rows}
+    assert found["peft:lora"] == {"passed": "1", "failed": "", "xfailed": "1", "xpassed": "", "skipped": "1"}
+    assert found["peft:dora"] == {"passed": "", "failed": "1", "xfailed": "", "xpassed": "1", "skipped": ""}
+
+
+@pytest.mark.parametrize("answers", [(SOUND,), (SOUND, WRONG)])
+def test_it_stands_alone_and_is_closed(answers):
+    text = page(*answers, verdict="holds")
+    assert not re.search(r"https?://|<script|<link|src=", text)
+    opened: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            if tag not in {"meta", "br"}:
+                opened.append(tag)
+
+        def handle_endtag(self, tag):
+            assert opened.pop() == tag
+
+    Tags().feed(text)
+    assert not opened
