@@ -62,7 +62,7 @@ def estimate(
     engine: Annotated[str, Parameter(help="auto (the cheapest exact one), or an engine's name.")] = "auto",
     draws: Annotated[Whole | None, Parameter(help="Most draws, over all ranks.")] = 4_000_000,
     seconds: Annotated[float | None, Parameter(help="Most seconds, as predicted before the start.")] = None,
-    memory: Annotated[float, Parameter(help="Most memory held at once, in megabytes.")] = 256.0,
+    memory: Annotated[str, Parameter(allow_leading_hyphen=True, help="Most memory held at once, e.g. 256MB or 1GiB.")] = "256MB",
     calibrate: Annotated[bool, Parameter(help="Repeat the whole procedure on fresh draws: coverage and both error rates.")] = False,
     repeats: Annotated[Whole, Parameter(help="Repeats of --calibrate.")] = 200,
     alpha: Alpha = 20.0,
@@ -86,6 +86,7 @@ def estimate(
     from rsverify.montecarlo import Budget
     from rsverify.montecarlo import estimate as witness
     from rsverify.records import to_json
+    from rsverify.studies.budget import parse_memory
 
     for path, name in ((json, "json"), (csv, "csv"), (out, "out")):
         refuse_unwritable(path, name)
@@ -97,7 +98,7 @@ def estimate(
         "optimizer": optimizer, "quantity": quantity, "statistic": statistic, "probe": probe, "steps": steps, "regime": regime,
         "ranks": asked_ranks, "d_in": d_in, "d_out": d_out, "samples": samples, "lr": lr, "precision": precision, "margin": margin,
         "alpha": alpha, "seed": seed, "engine": engine, "sequential": sequential, "progress": Bar(sys.stderr),
-        "budget": Budget(draws=draws, seconds=seconds, bytes=int(memory * 1e6)),
+        "budget": Budget(draws=draws, seconds=seconds, bytes=parse_memory(memory)),
     }  # fmt: skip
     if calibrate:
         from rsverify.montecarlo.calibration import calibrate as repeat
