@@ -33,6 +33,7 @@ from rsverify.errors import NotDerivable, RsverifyError
 from rsverify.montecarlo import Budget, estimate
 from rsverify.records import Estimate
 from rsverify.statistics.design import LEAST_DRAWS
+from rsverify.statistics.rounding import gamma_n
 from rsverify.symbolic import derive
 
 ENTRIES = 3e7
@@ -124,7 +125,17 @@ def _flat(bench: Bench, seen: FirstStep) -> bool:
     A = algebra(bench).factors(bench.build(seen.layer, seen.ranks[0]))["A"].detach().double()
     # Of rows above the width there are frames too, whose rows differ in length: only the singular values tell.
     values = torch.linalg.svdvals(A)
-    return bool((values[0] - values[-1]) < 1e-3 * values[0])
+    return bool((values[0] - values[-1]) <= _unevenness(*A.shape, bench.dtype) * values[0])
+
+
+def _unevenness(rows: int, columns: int, dtype: torch.dtype) -> float:
+    """How far equal singular values of a drawn frame may seem apart, as a part of themselves.
+
+    In words: 2 * 3 * sqrt(k) * gamma(c rows columns), k the smaller side. A frame by Householder is off by sqrt(k) gamma(c m k) in the
+    Frobenius norm (Higham 2002, theorem 19.4; c a small integer there, here 10: what an entry costs in a reflection and its scaling),
+    its rounding to the dtype and the singular values' own computation by no more; each moves a singular value by at most its norm (Weyl).
+    """
+    return 6 * math.sqrt(min(rows, columns)) * gamma_n(10 * rows * columns, str(dtype).removeprefix("torch."))
 
 
 def _of_module(bench: Bench, declared: WrappedAdapter, seen: FirstStep, quantity: str, optimizer: str) -> Expected:
