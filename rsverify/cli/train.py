@@ -57,6 +57,7 @@ def train(
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
             raise _refused(f"{name}={value}; expected at least 1")
+    _refuse_unstackable(adapter)
     wanted = grid(
         ranks or "4:64", rule or ["alpha/r", "alpha/sqrt(r)"], seeds=range(seed, seed + seeds), lrs=_numbers(lr),
         optimizers=optimizer or ["adamw"], adapters=[adapter], alpha=alpha,
@@ -98,6 +99,20 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise _refused(f"lr={text!r}; expected numbers, e.g. 1e-3 or 1e-4,1e-3") from None
+
+
+def _refuse_unstackable(adapter: str) -> None:
+    """Refuse an adapter whose weight is no product of its factors: runs of it cannot share one stacked pass."""
+    from rsverify.definitions.registry import as_declared
+    from rsverify.definitions.wrapped import WrappedAdapter
+
+    found = as_declared(adapter)
+    if isinstance(found, WrappedAdapter):
+        raise _refused(
+            f"adapter={adapter!r} cannot be trained stacked: {found.reason}. Stacked runs need a weight that is a sum of products of"
+            f" factors, as lora, loha or vera have; its core {found.core.name!r} can be trained here, and `rsverify check {adapter}` holds"
+            f" one step of {adapter} itself to its declaration"
+        )
 
 
 def _refused(message: str) -> Exception:

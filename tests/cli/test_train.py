@@ -57,6 +57,12 @@ def test_divergence_is_marked_and_the_run_holds(tmp_path, text, capsys):
     assert found[1]["diverged"] in (1, 2)
 
 
+def test_what_cannot_be_stacked_is_refused_with_what_can(capsys):
+    assert run("dora") == 2
+    said = capsys.readouterr().err
+    assert "'dora' cannot be trained stacked: the row norm" in said and "its core 'lora' can" in said and "not derivable" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
