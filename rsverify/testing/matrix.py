@@ -13,7 +13,7 @@ from rsverify.conformance import check_adapter
 from rsverify.conformance.registry import checks
 from rsverify.testing.mutants import Mutant, mutants
 from rsverify.testing.mutants.cures import cures
-from rsverify.testing.mutants.reference_blocks import SOUND
+from rsverify.testing.mutants.reference import SOUND
 
 HEAD = """# Mutants and the checks that catch them
 
@@ -22,7 +22,7 @@ that kind. "Changes" is the relative change of the pretrained base's logits when
 sound partner, in the use that shows it; "raises" where only the mutant raises or gives NaN. Sources are threads about a bug of the kind;
 the adapters here are ours.
 
-"Cured by" is the line of the sound implementation (`rsverify/testing/mutants/reference.py`) that the mutant lacks. A test runs the sound
+"Cured by" is the line of the sound implementation (`rsverify/testing/mutants/reference/`) that the mutant lacks. A test runs the sound
 partner and finds that line inside the piece which the mutant replaces, in the use that shows the mutant. Mutants that one line cures are
 one: where several lines would do, the one that the most mutants share is named.
 """

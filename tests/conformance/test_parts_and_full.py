@@ -14,7 +14,7 @@ from rsverify.conformance.declared import declared_subject
 from rsverify.conformance.errorbudget import error_budget
 from rsverify.conformance.fullmatrix import full_bench
 from rsverify.conformance.registry import checks
-from rsverify.testing.mutants.reference_blocks import LOKR, LOKR_FREE, QKV
+from rsverify.testing.mutants.reference import LOKR, LOKR_FREE, QKV
 
 PARTS = [name for name in checks() if "_parts_" in name]
 FULL = [name for name in checks() if "_full_" in name]

@@ -13,8 +13,7 @@ import torch
 from rsverify.conformance import check_adapter
 from rsverify.testing.mutants import mutants
 from rsverify.testing.mutants.cures import Cure, cures, run_inside
-from rsverify.testing.mutants.reference import LORA
-from rsverify.testing.mutants.reference_blocks import SOUND
+from rsverify.testing.mutants.reference import LORA, SOUND
 from rsverify.testing.mutants.registry import FAMILIES
 from rsverify.testing.mutants.scenarios import effect, stirred
 

@@ -1,9 +1,9 @@
 """Which line of the sound implementation each mutant lacks: two mutants that one line cures are one, whatever their names.
 
-A cure is a line of `reference.py` or `reference_blocks.py`, word for word, under the name of the function, class or constant that it
-stands in. Every mutant is a sound kit with some pieces replaced; its cure must be a line that the sound partner runs inside one of
-these pieces, in the use that shows the mutant. `run_inside` finds these lines by running the partner, so that no label is believed.
-Where several lines would do, the one that the most mutants share is named: the count is the least that holds.
+A cure is a line of a file of `reference/`, word for word, under the name of the function, class or constant that it stands in. Every
+mutant is a sound kit with some pieces replaced; its cure must be a line that the sound partner runs inside one of these pieces, in the
+use that shows the mutant. `run_inside` finds these lines by running the partner, so that no label is believed. Where several lines would
+do, the one that the most mutants share is named: the count is the least that holds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from rsverify.testing.mutants import reference, reference_blocks, scenarios
+from rsverify.testing.mutants import reference, scenarios
 from rsverify.testing.mutants.registry import Mutant
 
-FILES = tuple(Path(inspect.getfile(module)) for module in (reference, reference_blocks))
+FILES = tuple(sorted(Path(inspect.getfile(reference)).parent.glob("*.py")))
 
 Spot = tuple[str, int]
 """A file's path and a line number in it."""

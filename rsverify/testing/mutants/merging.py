@@ -14,9 +14,12 @@ from rsverify.testing.mutants.reference import (
     DORA,
     DROPPED,
     FUSED,
+    LOKR,
     LORA,
+    QKV,
     Adapted,
     added,
+    blocks_of,
     dora_start,
     fused_gammas,
     lora_delta,
@@ -25,7 +28,6 @@ from rsverify.testing.mutants.reference import (
     unmerged,
     wide,
 )  # fmt: skip
-from rsverify.testing.mutants.reference_blocks import LOKR, QKV, blocks_of
 from rsverify.testing.mutants.registry import mutant
 
 

@@ -16,6 +16,7 @@ from rsverify.testing.mutants.reference import (
     EXPERTS,
     FROZEN,
     FUSED,
+    LOKR,
     LORA,
     RESIDUAL,
     Adapted,
@@ -27,7 +28,6 @@ from rsverify.testing.mutants.reference import (
     residual_convert,
     saved,
 )  # fmt: skip
-from rsverify.testing.mutants.reference_blocks import LOKR
 from rsverify.testing.mutants.registry import mutant
 
 Saved = Mapping[str, Any]

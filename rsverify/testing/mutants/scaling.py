@@ -15,11 +15,14 @@ from rsverify.testing.mutants.reference import (
     DORA,
     DROPPED,
     EXPERTS,
+    LOKR_FREE,
     LORA,
+    QKV,
     RESIDUAL,
     Adapted,
     Kit,
     Slot,
+    blocks_of,
     combined,
     computed,
     redistributed,
@@ -28,7 +31,6 @@ from rsverify.testing.mutants.reference import (
     ruled,
     truncated,
 )  # fmt: skip
-from rsverify.testing.mutants.reference_blocks import LOKR_FREE, QKV, blocks_of
 from rsverify.testing.mutants.registry import mutant
 
 mutant(

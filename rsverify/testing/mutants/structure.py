@@ -19,10 +19,12 @@ from rsverify.testing.mutants.reference import (
     EXPERTS,
     FROZEN,
     LORA,
+    QKV,
     Adapted,
     Kit,
     activated,
     added,
+    blocks_of,
     built,
     computed,
     dora_start,
@@ -32,7 +34,6 @@ from rsverify.testing.mutants.reference import (
     lora_start,
     truncated,
 )  # fmt: skip
-from rsverify.testing.mutants.reference_blocks import QKV, blocks_of
 from rsverify.testing.mutants.registry import mutant
 
 
