@@ -103,15 +103,16 @@ def _numbers(text: str) -> list[float]:
 
 def _refuse_unstackable(adapter: str) -> None:
     """Refuse an adapter whose weight is no product of its factors: runs of it cannot share one stacked pass."""
-    from rsverify.definitions.registry import as_declared
+    from rsverify.definitions.registry import adapters, as_declared
     from rsverify.definitions.wrapped import WrappedAdapter
 
     found = as_declared(adapter)
     if isinstance(found, WrappedAdapter):
+        # A core without a registered name cannot be asked for on the command line.
+        core = f"; its core {found.core.name!r} can be trained here" if found.core.name in adapters() else ""
         raise _refused(
             f"adapter={adapter!r} cannot be trained stacked: {found.reason}. Stacked runs need a weight that is a sum of products of"
-            f" factors, as lora, loha or vera have; its core {found.core.name!r} can be trained here, and `rsverify check {adapter}` holds"
-            f" one step of {adapter} itself to its declaration"
+            f" factors, as lora, loha or vera have{core}. `rsverify check {adapter}` holds one step of {adapter} itself to its declaration"
         )
 
 

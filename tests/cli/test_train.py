@@ -61,6 +61,9 @@ def test_what_cannot_be_stacked_is_refused_with_what_can(capsys):
     assert run("dora") == 2
     said = capsys.readouterr().err
     assert "'dora' cannot be trained stacked: the row norm" in said and "its core 'lora' can" in said and "not derivable" not in said
+    assert run("fourierft") == 2
+    said = capsys.readouterr().err  # its core has no name that this command knows
+    assert "'fourierft' cannot be trained stacked" in said and "its core" not in said
 
 
 @pytest.mark.parametrize(
