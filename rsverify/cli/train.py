@@ -102,18 +102,25 @@ def _numbers(text: str) -> list[float]:
 
 
 def _refuse_unstackable(adapter: str) -> None:
-    """Refuse an adapter whose weight is no product of its factors: runs of it cannot share one stacked pass."""
+    """Refuse an adapter that is no up-factor times a down-factor, before any work: runs of it cannot share one stacked pass."""
+    from rsverify.definitions.adapter import Adapter
     from rsverify.definitions.registry import adapters, as_declared
-    from rsverify.definitions.wrapped import WrappedAdapter
+    from rsverify.training.contraction import two_factors
+
+    def stackable(found: object) -> bool:
+        return isinstance(found, Adapter) and two_factors(found) is not None
 
     found = as_declared(adapter)
-    if isinstance(found, WrappedAdapter):
-        # A core without a registered name cannot be asked for on the command line.
-        core = f"; its core {found.core.name!r} can be trained here" if found.core.name in adapters() else ""
-        raise _refused(
-            f"adapter={adapter!r} cannot be trained stacked: {found.reason}. Stacked runs need a weight that is a sum of products of"
-            f" factors, as lora, loha or vera have{core}. `rsverify check {adapter}` holds one step of {adapter} itself to its declaration"
-        )
+    if stackable(found):
+        return
+    multilinear = isinstance(found, Adapter)
+    why = f"its weight is {found.expression!r}" if multilinear else found.reason
+    simulated = f"`rsverify estimate {adapter}` simulates its first step and " if multilinear else ""
+    raise _refused(
+        f"adapter={adapter!r} cannot be trained stacked: {why}. Its runs cannot share one pass, which keeps an up-factor and a down-factor"
+        f" for each; {', '.join(name for name, known in adapters().items() if stackable(known))} can. Instead, {simulated}"
+        f"`rsverify check {adapter}` holds an SGD and an AdamW step of it to its declaration"
+    )
 
 
 def _refused(message: str) -> Exception:

@@ -57,13 +57,12 @@ def test_divergence_is_marked_and_the_run_holds(tmp_path, text, capsys):
     assert found[1]["diverged"] in (1, 2)
 
 
-def test_what_cannot_be_stacked_is_refused_with_what_can(capsys):
-    assert run("dora") == 2
+@pytest.mark.parametrize(("adapter", "why"), [("dora", "the row norm"), ("loha", "its weight is 'o r, r i, o s, s i -> o i'")])
+def test_what_cannot_be_stacked_is_refused_with_what_can(adapter, why, tmp_path, capsys):
+    assert run(adapter, "--out", tmp_path / "run") == 2
     said = capsys.readouterr().err
-    assert "'dora' cannot be trained stacked: the row norm" in said and "its core 'lora' can" in said and "not derivable" not in said
-    assert run("fourierft") == 2
-    said = capsys.readouterr().err  # its core has no name that this command knows
-    assert "'fourierft' cannot be trained stacked" in said and "its core" not in said
+    assert f"'{adapter}' cannot be trained stacked: {why}" in said and "; lora, lora-fa can" in said and "not derivable" not in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def _flat(bench: Bench, seen: FirstStep) -> bool:
     A = algebra(bench).factors(bench.build(seen.layer, seen.ranks[0]))["A"].detach().double()
     # Of rows above the width there are frames too, whose rows differ in length: only the singular values tell.
     values = torch.linalg.svdvals(A)
-    return bool((values[0] - values[-1]) <= _unevenness(*A.shape, bench.dtype) * values[0])
+    rows, columns = A.shape
+    return bool((values[0] - values[-1]) <= _unevenness(rows, columns, bench.dtype) * values[0])
 
 
 def _unevenness(rows: int, columns: int, dtype: torch.dtype) -> float:
