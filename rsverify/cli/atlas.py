@@ -15,9 +15,9 @@ from rsverify.errors import InputError
 
 
 def atlas(
-    *adapters: str,
+    *adapters: Annotated[str, Parameter(help="Names of the atlas, e.g. loha or lora-gaussian; a wrong one lists all. [all]")],
     optimizer: Annotated[tuple[str, ...], Parameter(help="Optimizer; may be given several times.")] = ("sgd", "adamw"),
-    quick: Annotated[bool, Parameter(negative="", help="Theory for everything, simulation of a few variants: under a minute.")] = False,
+    quick: Annotated[bool, Parameter(help="Theory for everything, simulation of a few variants: under a minute.")] = False,
     match_at: Annotated[int | None, Parameter(allow_leading_hyphen=True, help="Rank where all rules have the shipped one's scale.")] = None,
     html: Annotated[Path | None, Parameter(help="Write a self-contained page to this file.")] = None,
     markdown: Annotated[Path | None, Parameter(help="Write Markdown for a pull request or a docs page to this file.")] = None,
@@ -32,8 +32,8 @@ def atlas(
 ) -> int:
     """Say for each adapter, init and optimizer which rule gamma(r) is stable, and whether the shipped one and 1/sqrt(r) are.
 
-    ADAPTERS are names of the atlas; without one it takes all. Exit code 0 = every number of two witnesses is
-    confirmed and every silence has its reason, 1 = witnesses contradict each other, 2 = bad input, 3 = something is left open.
+    Exit code 0 = every number of two witnesses is confirmed and every silence has its reason, 1 = witnesses contradict each
+    other, 2 = bad input, 3 = something is left open.
 
     Example: `rsverify atlas loha loha-lycoris --markdown atlas.md --journal atlas.db`
     """

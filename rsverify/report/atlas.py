@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rsverify.report.formulas import coded, one_way, power
 from rsverify.report.words import OUTCOME_WORDS
 
 Data = Mapping[str, Any]
@@ -20,19 +21,14 @@ AGREED = {"confirmed": "green", "refuted": "bold red", "inconclusive": "yellow"}
 REGIMES = {"rank": "r beyond the widths", "width": "r far below the widths"}
 
 
-def terms_text(answer: Data) -> str:
-    """gamma, lr and r with their powers, derived; simulated powers beside them."""
+def terms_text(answer: Data) -> tuple[str, str]:
+    """lr, gamma and r with their powers as derived; those of gamma and r as simulated; "silent" where nobody says."""
     derived = " + ".join(
-        " ".join(_power(name, text) for name, text in zip(("gamma", "r", "lr"), term, strict=True) if text != "0")
-        for term in answer["terms"]
+        " * ".join(power(name, text) for name, text in zip(("lr", "gamma", "r"), (lr, gamma, r), strict=True) if text != "0")
+        for gamma, r, lr in answer["terms"]
     )
     seen = answer["measured_terms"]
-    measured = "" if seen is None else f"gamma^{seen[0]:.2f} r^{seen[1]:.2f}"
-    return f"{derived or 'silent'} | {measured or 'silent'}"
-
-
-def _power(name: str, text: str) -> str:
-    return name if text == "1" else f"{name}^{text}" if "/" not in text and "-" not in text else f"{name}^({text})"
+    return derived or "silent", "silent" if seen is None else f"gamma**{seen[0]:.2f} * r**{seen[1]:.2f}"
 
 
 WITNESSES = {"symbolic": ("theory", "predicted"), "montecarlo": ("simulation", "estimated"), "library": ("PEFT's layer", "measured")}
@@ -103,20 +99,20 @@ def show(data: Data, console: Console) -> None:
         for heading in ("adapter", "optimizer", "1/sqrt(r)", "why"):
             short.add_column(heading, overflow="fold")
         for p in data["plain"]:
-            short.add_row(p["variant"], p["optimizer"], f"[bold]{escape(plain_words(p))}[/]", escape(p["why"]))
+            short.add_row(p["variant"], p["optimizer"], f"[bold]{escape(plain_words(p))}[/]", escape(one_way(p["why"])))
         console.print(short)
     table = Table(title=f"stable quantity: {data['quantity']}; margin {data['margin']:g} in an exponent", title_justify="left")
-    for heading in ("variant", "optimizer", "regime", "theory | simulation", "stable rule", "shipped", "", "1/sqrt(r)", "witnesses"):
+    for heading in ("variant", "optimizer", "regime", "theory", "simulation", "stable rule", "shipped", "", "1/sqrt(r)", "witnesses"):
         table.add_column(heading, overflow="fold")
     for a in data["answers"]:
         table.add_row(
-            a["variant"], a["optimizer"], a["regime"], terms_text(a), a["stable_rule"] or "none known", a["shipped"],
+            a["variant"], a["optimizer"], a["regime"], *terms_text(a), a["stable_rule"] or "none known", a["shipped"],
             f"[{COLOUR[a['shipped_stability']]}]{a['shipped_stability']}[/]", f"[{COLOUR[a['root_stability']]}]{a['root_stability']}[/]",
             f"[{AGREED[a['agreement']]}]{witnesses(a)}[/]",
         )  # fmt: skip
     console.print(table)
     for a in data["answers"]:
-        console.print(f"[bold]{a['variant']}, {a['optimizer']}, {a['regime']}:[/] {escape(a['sentence'])}")
+        console.print(f"[bold]{a['variant']}, {a['optimizer']}, {a['regime']}:[/] {escape(one_way(a['sentence']))}")
     for line in contradictions(data):
         console.print(f"[yellow]{escape(line)}[/]")
     if data["flags"]:
@@ -136,16 +132,19 @@ def markdown(data: Data, *, title: str = "The atlas of adapters", level: int = 1
               f"{REGIMES['rank']}, `width` is {REGIMES['width']}.", ""]  # fmt: skip
     if data["plain"]:
         lines += [f"{hashes}# Is 1/sqrt(r) right?", "", "| adapter | optimizer | is 1/sqrt(r) right? | why |", "|---|---|---|---|"]
-        lines += [f"| {p['variant']} | {p['optimizer']} | **{plain_words(p)}** | {p['why']} |" for p in data["plain"]]
+        lines += [
+            f"| {p['variant']} | {p['optimizer']} | **{coded(plain_words(p))}** | {coded(one_way(p['why']))} |" for p in data["plain"]
+        ]
         lines += ["", f"{hashes}# Every adapter", ""]
     lines += ["| variant | optimizer | regime | derived and simulated terms | stable rule | shipped | 1/sqrt(r) | witnesses |",
               "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for a in data["answers"]:
-        cells = (a["variant"], a["optimizer"], a["regime"], terms_text(a).replace("|", "/"), f"`{a['stable_rule']}`" if a["stable_rule"]
+        terms = " / ".join(map(coded, terms_text(a)))
+        cells = (a["variant"], a["optimizer"], a["regime"], terms, f"`{a['stable_rule']}`" if a["stable_rule"]
                  else "none known", f"`{a['shipped']}` {a['shipped_stability']}", a["root_stability"], witnesses(a))  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"{hashes}# In sentences, and what to do about alpha or the learning rate", ""]
-    lines += [f"- **{a['variant']}, {a['optimizer']}, {a['regime']}**: {a['sentence']}" for a in data["answers"]]
+    lines += [f"- **{a['variant']}, {a['optimizer']}, {a['regime']}**: {coded(one_way(a['sentence']))}" for a in data["answers"]]
     lines += ["", f"{hashes}# Every number", "",
               "| variant | optimizer | regime | rule | quantity | theory | simulation | PEFT's own layer | stability | agreement |",
               "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
@@ -155,11 +154,11 @@ def markdown(data: Data, *, title: str = "The atlas of adapters", level: int = 1
                  simulated, built, e["row"]["stability"], _agreement(e))  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     if found := contradictions(data):
-        lines += ["", f"{hashes}# Open or contradictory", "", *(f"- {line}" for line in found)]
+        lines += ["", f"{hashes}# Open or contradictory", "", *(f"- {coded(line)}" for line in found)]
     if found := silences(data):
-        lines += ["", f"{hashes}# Why a witness is silent", "", *(f"- {reason}: {', '.join(about)}" for reason, about in found)]
+        lines += ["", f"{hashes}# Why a witness is silent", "", *(f"- {coded(reason)}: {', '.join(about)}" for reason, about in found)]
     if data["flags"]:
-        lines += ["", f"{hashes}# Compared at different scale", "", *(f"- {flag}" for flag in data["flags"])]
+        lines += ["", f"{hashes}# Compared at different scale", "", *(f"- {coded(flag)}" for flag in data["flags"])]
     p = data["provenance"]
     lines += [
         "",
@@ -214,10 +213,13 @@ def page(data: Data, *, command: str) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("rsverify.report").joinpath("atlas.html.jinja").read_text(encoding="utf-8"))
     entries = [{"entry": e, "exponents": exponents(e), "agreement": _agreement(e)} for e in data["entries"]]
-    answers = [{"answer": a, "terms": terms_text(a).split(" | "), "witnesses": witnesses(a)} for a in data["answers"]]
+    answers = [
+        {"answer": a, "terms": terms_text(a), "sentence": one_way(a["sentence"]), "witnesses": witnesses(a)} for a in data["answers"]
+    ]
+    plain = [{"plain": p, "words": plain_words(p), "why": one_way(p["why"])} for p in data["plain"]]
     return template.render(
         data=data, outcome=OUTCOME_WORDS[data["verdict"]], entries=entries, answers=answers, silences=silences(data),
-        plain=[{"plain": p, "words": plain_words(p)} for p in data["plain"]], contradictions=contradictions(data), regimes=REGIMES,
+        plain=plain, contradictions=contradictions(data), regimes=REGIMES,
         how=_how(data["provenance"]), command=command, matrix=matrix(data), signs=SIGNS,
     )  # fmt: skip
 
