@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rsverify.training import attention, directlinear
 from rsverify.training.attention import Heads, Kept
 from rsverify.training.blocklinear import Pass
+from rsverify.training.cost import native_route
 from rsverify.training.directlinear import Used
 from rsverify.training.products import times
 from rsverify.training.task import Task, compact_losses
@@ -52,6 +53,26 @@ def other_cost(model: Transformer, *, rows: int, length: int) -> float:
     scores = c.heads * rows * length
     score = (14 if length < attention.BLOCK else 7) * c.head_width + 120
     return c.layers * (scores * score + 150 * rows * (8 * c.d + 3 * c.ffn)) + rows * c.vocabulary * (2 * c.d + 150)
+
+
+def native_bytes_each(model: Transformer, *, rows: int, length: int, itemsize: int, rank: int) -> int:
+    """As `bytes_each`, for the native kernels, which also keep what each adapter of at most that rank makes on its way."""
+    c = model.config
+    kv = c.kv_heads * c.head_width
+    keys = (length + attention.NATIVE_PANEL) / 2  # the causal half, panel by panel
+    layer = rows * (6 * c.d + 2 * kv + 3 * c.ffn + c.heads * keys)
+    shapes = [linear.weight.shape for linear in model.modules() if isinstance(linear, nn.Linear)]
+    adapters = sum(
+        d_out * d_in if native_route(n=rows, d_in=d_in, d_out=d_out, r=rank) == "merged" else rows * rank for d_out, d_in in shapes
+    )
+    return int(itemsize * (c.layers * layer + rows * (c.vocabulary + 6 * c.d + 2 * c.ffn) + adapters))
+
+
+def native_other_cost(model: Transformer, *, rows: int, length: int) -> float:
+    """As `other_cost`, for the native kernels: measured at d 64 and 128, 64 and 512 tokens."""
+    c = model.config
+    scores = 250 * c.heads * rows * length * (1 + 64 / length)
+    return c.layers * (scores + rows * (300 * c.d + 195 * c.ffn)) + rows * c.vocabulary * (4 * c.d + 80)
 
 
 @dataclass

@@ -94,11 +94,35 @@ def direct_route(*, n: int, d_in: int, d_out: int, r: int, alone: bool) -> Route
     return "merged" if merged < adapter else "adapter"
 
 
-def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]], direct: bool = False, alone: bool = False) -> float:
-    """Operations (or time in such, where `direct`) of a step of one configuration on linears of (d_out, d_in), to balance work by."""
+LANES = 16
+"""Numbers in a vector of the native kernels, to which the width of a product's result is rounded up."""
+
+
+def native_time(*, n: int, d_in: int, d_out: int, r: int, back: bool = True) -> tuple[float, float]:
+    """Time of a step at one linear in the native kernels, on the adapter and on the merged route, in operations of full speed.
+
+    The frozen weight's product stands beside the adapter's on both routes going forward: the sum of the adapter alone is probed.
+    """
+    base, padded = 2 * n * d_in * d_out, -(-r // LANES) * LANES
+    adapter = 2 * base + 2 * n * padded * (d_in + d_out + d_out) + 2 * n * r * (d_in + d_out + d_in)
+    merged = 4 * base + 2 * d_in * d_out * (r + padded + r)
+    return adapter - (0 if back else base + 2 * n * r * d_in), merged - (0 if back else base)
+
+
+def native_route(*, n: int, d_in: int, d_out: int, r: int) -> Route:
+    """The faster route in the native kernels."""
+    adapter, merged = native_time(n=n, d_in=d_in, d_out=d_out, r=r)
+    return "merged" if merged < adapter else "adapter"
+
+
+def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]], direct: bool = False, alone: bool = False, native: bool = False
+) -> float:  # fmt: skip
+    """Operations of a step of one configuration on linears of (d_out, d_in), to balance work by; time in such where `direct`, `native`."""
     total = 0.0
     for d_out, d_in in widths:
-        if direct:
+        if native:
+            total += min(native_time(n=tokens, d_in=d_in, d_out=d_out, r=rank))
+        elif direct:
             total += min(direct_time(n=tokens, d_in=d_in, d_out=d_out, r=rank, alone=alone))
         else:
             way = route(n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rsverify.errors import InputError
 from rsverify.training.blocklinear import Switch
-from rsverify.training.compact import bytes_each
+from rsverify.training.compact import bytes_each, native_bytes_each
 from rsverify.training.task import Batch, Task, fold
 from rsverify.training.transformer import Transformer
 
@@ -28,15 +28,19 @@ class Folding:
         return max(1, memory // self.bytes_each) if self.together else 1
 
 
-def prepare_by_hand(task: Task, *, data: int = 0) -> Folding:
-    """As `prepare`, for the compact transformer, whose passes are known to keep copies apart."""
+def prepare_by_hand(task: Task, *, native_rank: int | None = None, note: str | None = None, data: int = 0) -> Folding:
+    """As `prepare`, for the compact transformer, whose passes are known to keep copies apart.
+
+    Args: native_rank is the largest rank of a run by the native kernels, None where torch's products serve; note is why they do.
+    """
     tokens = task.batch(0, data)["tokens"]
     with torch.no_grad():
         _finite(task.losses(task.model, {"tokens": tokens}, 1))
     assert isinstance(task.model, Transformer)
     size = task.model.embedding.weight.element_size()
-    each = bytes_each(task.model, rows=tokens.numel(), length=tokens.shape[-1], itemsize=size)
-    return Folding(True, each, tokens.numel())
+    sizes = {"rows": tokens.numel(), "length": tokens.shape[-1], "itemsize": size}
+    each = bytes_each(task.model, **sizes) if native_rank is None else native_bytes_each(task.model, **sizes, rank=native_rank)
+    return Folding(True, each, tokens.numel(), (note,) if note else ())
 
 
 def prepare(task: Task, switch: Switch, *, data: int = 0) -> Folding:

@@ -15,6 +15,9 @@ from rsverify.training.attach import linear_at
 from rsverify.training.blocklinear import Part, Pass, Switch
 from rsverify.training.configuration import Configuration
 from rsverify.training.layout import Allocate, Group, build_groups
+from rsverify.training.native import build as native
+from rsverify.training.native.build import Kernels
+from rsverify.training.native.program import Program, programs
 from rsverify.training.stepping import States, new_states, step
 from rsverify.training.task import Batch, Task, fold
 from rsverify.training.transformer import Transformer
@@ -61,6 +64,8 @@ class Stack:
         self.entries = allocate((count,), dtype=torch.float64).numpy()
         self.done = allocate((1,), dtype=torch.int64).numpy()  # the host's own: counting steps waits for no device
         self.by_hand = compact.applies(task, dtype=dtype)
+        self._native = native.kernels(dtype) if self.by_hand else None
+        self._programs: list[Program] = []
         self._cuts: list[tuple[int, list[Part], dict[str, list[tuple[Part, str]]]]] = []
         self._anchor = torch.zeros((), device=device, dtype=torch.float32, requires_grad=True)
 
@@ -74,8 +79,8 @@ class Stack:
         if at == 0 and self.share_first and all(group.starts_at_zero for group in self.groups):
             self._first_gradients(switch)
         else:
-            for part in self._chunks():
-                self._gradients(switch, part, at)
+            for number, part in enumerate(self._chunks()):
+                self._gradients(switch, part, at, number)
         for group, states in zip(self.groups, self.states, strict=True):
             squares = {name: _row_squares(group.g[:, group.factor_columns(name)]) for name in group.trained}
             mine = slice(group.lo, group.lo + group.size)
@@ -106,25 +111,45 @@ class Stack:
                 found.append(self._losses(switch, parts, [batch] * parts.copies))
         return torch.cat(found)
 
-    def _gradients(self, switch: Switch, run: Pass, at: int) -> None:
+    def _gradients(self, switch: Switch, run: Pass, at: int, number: int) -> None:
         lo = self._place(run)
         mine = slice(lo, lo + run.copies)
         batches: dict[int, Batch] = {}
         for c in self.configurations[mine]:
             if c.data not in batches:
                 batches[c.data] = self.task.batch(at, c.data)
-        losses = self._backward(switch, run, [batches[c.data] for c in self.configurations[mine]])
+        losses = self._backward(switch, run, [batches[c.data] for c in self.configurations[mine]], number)
         self.logs.loss[at, mine] = losses.to(self.logs.loss.dtype)
         self._log_output(run, mine, at)
 
-    def _backward(self, switch: Switch, run: Pass, batches: Sequence[Batch]) -> Tensor:
-        """The loss of each copy; gradients go where the pass says."""
+    def _backward(self, switch: Switch, run: Pass, batches: Sequence[Batch], number: int = 0) -> Tensor:
+        """The loss of each copy; gradients go where the pass says. `number` is that of the chunk."""
+        if self._native is not None:
+            return self._run_program(self._native, run, fold(batches, self.task.examples)["tokens"], number)
         if self.by_hand:
             assert isinstance(self.task.model, Transformer)
             return compact.gradients(self.task.model, run, fold(batches, self.task.examples)["tokens"])
         losses = self._losses(switch, run, batches)
         losses.sum().backward()
         return losses.detach()
+
+    def _run_program(self, kernels: Kernels, run: Pass, tokens: Tensor, number: int) -> Tensor:
+        """As `compact.gradients`, by the native kernels."""
+        model = self.task.model
+        assert isinstance(model, Transformer)
+        rows, length = tokens.numel() // run.copies, tokens.shape[-1]
+        if run.reader is not None:
+            program = programs(kernels, model, [(run.copies, [])], rows=rows, length=length, probe=False, reader=run.reader)[0]
+        else:
+            if not self._programs or (self._programs[0].rows, self._programs[0].length) != (rows, length):
+                cuts = [(copies, parts) for copies, parts, _ in self._cuts]
+                self._programs = programs(kernels, model, cuts, rows=rows, length=length, probe=self.probe)
+            program = self._programs[number]
+        program.tokens.copy_(tokens.view(program.tokens.shape))
+        program.run()
+        run.output_square += program.squares
+        run.entries[:] = program.entries
+        return program.losses
 
     def _losses(self, switch: Switch, run: Pass, batches: Sequence[Batch]) -> Tensor:
         switch.run = run

@@ -26,6 +26,7 @@ from rsverify.training.configuration import Configuration
 from rsverify.training.cost import run_cost
 from rsverify.training.folding import Folding, prepare, prepare_by_hand
 from rsverify.training.layout import order, silent_on
+from rsverify.training.native import build
 from rsverify.training.outofmemory import out_of_memory, refuse_too_much
 from rsverify.training.stack import Stack
 from rsverify.training.stepping import silent_on_step
@@ -144,6 +145,9 @@ def train_stacked(
         run.loss[i], run.gradient_norm[i], run.output_rms[i]    # curves of configuration i
         run.factors(i)["blocks.0.attention.q"]["B"], run.delta(i, "blocks.0.attention.q"), run.evaluate(held_out_batch)
 
+    The compact transformer is trained by kernels in C, compiled once by the machine's own compiler; where there is none, or the
+    environment says RSVERIFY_NATIVE=off, by torch's products.
+
     Args:
         task: model, batches and losses (see `fine_tuning_task`, `module_task`, `interop.transformers.task_from_pretrained`).
         configurations: see `Configuration` and `grid`; ranks, rules, optimizers, inits, seeds and targets may all differ.
@@ -166,12 +170,17 @@ def train_stacked(
     refuse_too_much(task, chosen, dtype=dtype)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
         by_hand = compact.applies(task, dtype=dtype)
+        native = by_hand and build.kernels(dtype) is not None
         with one_thread(weight.device):
-            folding = prepare_by_hand(task) if by_hand else prepare(task, switch)
+            if by_hand:
+                rank = max(c.rank for c in chosen) if native else None
+                folding = prepare_by_hand(task, native_rank=rank, note=build.why_not(dtype))
+            else:
+                folding = prepare(task, switch)
         room = {"configurations": len(chosen), "bytes_each": folding.bytes_each, "memory": memory}
         if workers is None:
             workers = thread_count(**room) if by_hand else worker_count(device=weight.device, **room)
-        cost = partial(_cost, task, folding, widths, by_hand=by_hand, alone=folding.copies(memory // workers) == 1)
+        cost = partial(_cost, task, folding, widths, by_hand=by_hand, native=native, alone=folding.copies(memory // workers) == 1)
         cost_of = {rank: cost(rank) for rank in {c.rank for c in chosen}}
         about = describe(task, chosen, dtype=dtype, probe=probe)
         found = load(checkpoint, about, steps=steps) if checkpoint else None
@@ -210,12 +219,13 @@ def train_stacked(
     return collect(chosen, stacks, places, notes=folding.notes)
 
 
-def _cost(task: Task, folding: Folding, widths: Sequence[tuple[int, int]], rank: int, *, by_hand: bool, alone: bool) -> float:
-    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, alone=alone)
+def _cost(task: Task, folding: Folding, widths: Sequence[tuple[int, int]], rank: int, *, by_hand: bool, native: bool, alone: bool) -> float:
+    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, native=native, alone=alone)
     if not by_hand:
         return linears
     assert isinstance(task.model, Transformer)
-    return linears + compact.other_cost(task.model, rows=folding.tokens, length=folding.tokens // task.examples)
+    other_cost = compact.native_other_cost if native else compact.other_cost
+    return linears + other_cost(task.model, rows=folding.tokens, length=folding.tokens // task.examples)
 
 
 def _run_here(stack: Stack, switch: Switch, *, stopped: Callable[[], bool], after: Sequence[Callable[[], None]]) -> None:

@@ -19,6 +19,7 @@ from rsverify.training import attention, blocklinear, compact, directlinear, sta
 from rsverify.training.configuration import Configuration, grid
 from rsverify.training.data import transformer_task
 from rsverify.training.layout import Group
+from rsverify.training.native import build
 from rsverify.training.stack import Stack
 from rsverify.training.stacked import train_stacked
 from rsverify.training.text import Corpus
@@ -42,7 +43,15 @@ def small_task(*, tokens=9, sequences=2, dtype=torch.float64, by_hand=True):
     return task if by_hand else replace(task, losses=lambda *given: task.losses(*given))
 
 
-both_passes = pytest.mark.parametrize("by_hand", [True, False])
+every_pass = pytest.mark.parametrize("way", ["native", "by hand", "autograd"])
+
+
+def on(way, monkeypatch):
+    """The small task, to be trained by the native kernels, by hand in torch, or by autograd."""
+    monkeypatch.setenv(build.SWITCH, "on" if way == "native" else "off")
+    if way == "native" and build.kernels(torch.float64) is None:
+        pytest.skip(str(build.why_not(torch.float64)))
+    return small_task(by_hand=way != "autograd")
 
 
 MIXED = [
@@ -75,19 +84,19 @@ def assert_equal(task, run, steps, chosen=None):
                 assert gap <= bound.factors[layer][key], (c.text, layer, key, gap)
 
 
-@both_passes
-def test_each_configuration_equals_itself_trained_alone(by_hand):
-    task = small_task(by_hand=by_hand)
-    assert compact.applies(task, dtype=torch.float64) is by_hand
+@every_pass
+def test_each_configuration_equals_itself_trained_alone(way, monkeypatch):
+    task = on(way, monkeypatch)
+    assert compact.applies(task, dtype=torch.float64) is (way != "autograd")
     run = train_stacked(task, MIXED, steps=4)
     assert run.complete
     assert run.steps == (4,) * len(MIXED)
     assert_equal(task, run, 4)
 
 
-@both_passes
-def test_an_up_factor_that_is_not_zero_at_init(by_hand):
-    task = small_task(by_hand=by_hand)
+@every_pass
+def test_an_up_factor_that_is_not_zero_at_init(way, monkeypatch):
+    task = on(way, monkeypatch)
     run = train_stacked(task, [Configuration(r, "alpha/r", adapter=MOVED, lr=1e-3) for r in (2, 30)], steps=3)
     assert (run.output_rms[:, 0] > 0).all()
     assert_equal(task, run, 3)
@@ -133,10 +142,10 @@ def test_muon_torch_takes_torchs_steps(monkeypatch):
     assert_equal(task, run, 3)
 
 
-@both_passes
+@every_pass
 @pytest.mark.parametrize("memory", [1, 60_000, 1 << 30])
-def test_chunks_change_nothing_but_rounding(memory, by_hand):
-    task = small_task(by_hand=by_hand)
+def test_chunks_change_nothing_but_rounding(memory, way, monkeypatch):
+    task = on(way, monkeypatch)
     whole = train_stacked(task, MIXED[:7], steps=3)
     parts = train_stacked(task, MIXED[:7], steps=3, memory=memory)
     np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-12)  # some 1e3 roundings of 1e-16 on numbers of order one
@@ -282,14 +291,85 @@ def _hand_last_token_counted(monkeypatch):
     ],
 )  # fmt: skip
 def test_a_wrong_stack_is_seen(mutate, by_hand, monkeypatch):
-    task = small_task(by_hand=by_hand)
+    task = on("by hand" if by_hand else "autograd", monkeypatch)
     mutate(monkeypatch)
     with pytest.raises((AssertionError, RuntimeError)):
         assert_equal(task, train_stacked(task, MIXED[:7], steps=3), 3)
 
 
+NATIVE_MUTANTS = {
+    "gamma of the first": ("linear.h", "part->gamma[i]", "part->gamma[0]"),
+    "factors of the first": ("linear.h", "at = i * part->stride", "at = 0 * i"),
+    "probe without its square": ("linear.h", "squares[c] += square_sum(n * d_out, Y)", "squares[c] += Y[0] * Y[0]"),
+    "signal of the second linear not added": ("linear.h", "mine, d_in, 1, add)", "mine, d_in, 1, 0)"),
+    "merged weight without the base": ("linear.h", "if (part->merged) add_to(d_out * d_in, W,", "if (0) add_to(d_out * d_in, W,"),
+    "the future seen": ("attention.h", "lane[i] < (whole)(j - lo)", "lane[i] < (whole)(j - lo - 1)"),
+    "turned the wrong way back": ("attention.h", "(b * cos[j + half] - a * sin[j])", "(b * cos[j + half] + a * sin[j])"),
+    "heads that share keys overwrite": ("attention.h", "at.dk, width, 1, 1)", "at.dk, width, 1, 0)"),
+    "norm without projection": ("pointwise.h", "- along * x[j]", "- 0 * along * x[j]"),
+    "gate without its slope": ("pointwise.h", "value * (1 - sigmoid)", "value"),
+    "last token counted": ("pointwise.h", "logits[j] = 0; /*", "logits[j] = 1; /*"),
+    "last row of a block left out": ("product.h", "i + ROWS <= m; i += ROWS)", "i + ROWS < m; i += ROWS)"),
+}
+"""A file, a line of it, and what is wrong in its place."""
+
+
+@pytest.mark.parametrize("name", NATIVE_MUTANTS)
+def test_a_wrong_kernel_is_seen(name, tmp_path, monkeypatch):
+    task = on("native", monkeypatch)
+    changed, right, wrong = NATIVE_MUTANTS[name]
+    for file in build.HERE.glob("*.[ch]"):
+        text = file.read_text()
+        assert file.name != changed or right in text
+        (tmp_path / file.name).write_text(text.replace(right, wrong) if file.name == changed else text)
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.setattr(build, "FLAGS", ["-O1", *build.FLAGS[1:]])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "_library", build._library.__wrapped__)
+    with pytest.raises(AssertionError):
+        assert_equal(task, train_stacked(task, MIXED[:7], steps=3), 3)
+
+
+def test_without_a_compiler_a_note_says_what_serves(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(build, "_library", build._library.__wrapped__)
+    run = train_stacked(small_task(), MIXED[:2], steps=2)
+    assert "no C compiler was found" in run.notes[0] and "RSVERIFY_NATIVE=off" in run.notes[0]
+    assert run.complete
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
+    fake = tmp_path / "cc"
+    fake.write_text("#!/bin/sh\necho 'no such luck' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "_library", build._library.__wrapped__)
+    assert "no such luck" in str(build.why_not(torch.float64))
+    monkeypatch.setenv(build.SWITCH, "off")
+    assert build.why_not(torch.float64) is None
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    on("native", monkeypatch)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(build, "_library", build._library.__wrapped__)
+    assert build.kernels(torch.float64) is not None
+
+
+def test_a_configuration_that_diverges_moves_no_other_of_its_pass(monkeypatch):
+    """Groups of other sizes round otherwise at the last digit; a row that leaked would move all of them."""
+    task = on("native", monkeypatch)
+    wild = Configuration(3, "alpha/r", optimizer="sgd", lr=1e200)
+    alone = train_stacked(task, MIXED[:3], steps=4, workers=1)
+    beside = train_stacked(task, [*MIXED[:3], wild], steps=4, workers=1)
+    assert beside.diverged[3] is not None
+    np.testing.assert_allclose(beside.loss[:3], alone.loss, rtol=1e-12)
+
+
 def test_queries_in_blocks_are_the_same_attention(monkeypatch):
-    task = small_task()
+    task = on("by hand", monkeypatch)
     whole = train_stacked(task, MIXED[:7], steps=3)
     monkeypatch.setattr(attention, "BLOCK", 4)  # nine tokens: two blocks and a rest
     blocks = train_stacked(task, MIXED[:7], steps=3)
@@ -363,8 +443,8 @@ def test_a_short_text_is_refused():
         transformer_task(small_task().model, Corpus("short", b"abc", b""), tokens=64)
 
 
-@both_passes
-def test_a_finished_pass_is_freed(monkeypatch, by_hand):
+@every_pass
+def test_a_finished_pass_is_freed(monkeypatch, way):
     """Passes hold the activations of a step: one that outlives its step (rank 40 is on the merged route) fills the memory step by step."""
     born = []
 
@@ -374,7 +454,7 @@ def test_a_finished_pass_is_freed(monkeypatch, by_hand):
             born.append(weakref.ref(self))
 
     monkeypatch.setattr(stack, "Pass", Seen)
-    train_stacked(small_task(by_hand=by_hand), [c for c in MIXED if c.rank == 40], steps=3, workers=1)
+    train_stacked(on(way, monkeypatch), [c for c in MIXED if c.rank == 40], steps=3, workers=1)
     gc.collect()
     assert len(born) >= 3
     assert not [alive for alive in born if alive() is not None]

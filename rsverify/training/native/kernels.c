@@ -1,0 +1,4 @@
+/* One library for one REAL: cc -DREAL=float or -DREAL=double. See build.py for the flags and why they are these. */
+#include "attention.h"
+#include "linear.h"
+#include "pointwise.h"

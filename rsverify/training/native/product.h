@@ -1,0 +1,167 @@
+/* Products of matrices that fit the cache of one core.
+ *
+ * The right factor is packed into panels of one or two vectors width, so that its rows are read in a row whatever its strides are;
+ * the left factor is read entry by entry, so that its strides do not matter. Sums run over k in order, the same on every run.
+ */
+#ifndef RSV_PRODUCT_H
+#define RSV_PRODUCT_H
+#include "vec.h"
+
+#if defined(__AVX512F__)
+enum { ROWS = 8, WIDE = 2 }; /* 16 sums in 32 registers hide the latency of two multiply-adds a cycle */
+#else
+enum { ROWS = 6, WIDE = 1 }; /* a vec takes two or four registers there */
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* REALs that a packed right factor of shape (k, n) takes. */
+static inline int64_t packed_size(int64_t k, int64_t n) { return k * ((n + LANES - 1) / LANES) * LANES; }
+
+/* Places of two vectors in turn: their first halves, and their second halves. */
+#ifdef REAL_IS_DOUBLE
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+enum { SQUARE = 8, ROUNDS = 3 };
+#else
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+enum { SQUARE = 16, ROUNDS = 4 };
+#endif
+
+/* Transpose a square of one vector's width: log2(width) rounds of perfect shuffles. From and to have rows `from_ld` and `to_ld` apart. */
+static inline void transpose_square(const REAL *from, int64_t from_ld, REAL *to, int64_t to_ld)
+{
+    vec one[SQUARE], other[SQUARE];
+#pragma GCC unroll 16
+    for (int i = 0; i < SQUARE; i++) one[i] = load(from + i * from_ld);
+#pragma GCC unroll 4
+    for (int round = 0; round < ROUNDS; round++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < SQUARE / 2; i++) {
+            other[2 * i] = ZIP_LOW(one[i], one[i + SQUARE / 2]);
+            other[2 * i + 1] = ZIP_HIGH(one[i], one[i + SQUARE / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < SQUARE; i++) one[i] = other[i];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < SQUARE; i++) store(to + i * to_ld, one[i]);
+}
+
+/* Columns [0, width) of B, k of them deep, as rows of `padded` REALs, the rest zero. */
+static inline void pack_panel(int64_t k, int64_t width, int64_t padded, const REAL *B, int64_t brs, int64_t bcs, REAL *to)
+{
+    if (bcs == 1 && width == padded) {
+        for (int64_t l = 0; l < k; l++)
+            for (int64_t j = 0; j < padded; j += LANES) store(to + l * padded + j, load(B + l * brs + j));
+        return;
+    }
+    int64_t deep = 0, across = 0;
+    if (brs == 1) { /* a transposed matrix: squares through registers */
+        deep = k / SQUARE * SQUARE, across = width / SQUARE * SQUARE;
+        for (int64_t j = 0; j < across; j += SQUARE)
+            for (int64_t l = 0; l < deep; l += SQUARE) transpose_square(B + j * bcs + l, bcs, to + l * padded + j, padded);
+    }
+    for (int64_t l = 0; l < k; l++) {
+        for (int64_t j = l < deep ? across : 0; j < width; j++) to[l * padded + j] = B[l * brs + j * bcs];
+        for (int64_t j = width; j < padded; j++) to[l * padded + j] = 0;
+    }
+}
+
+/* Pack B (k, n), element (l, j) at B[l * brs + j * bcs], for `product_packed`. */
+static void pack(int64_t k, int64_t n, const REAL *B, int64_t brs, int64_t bcs, REAL *to)
+{
+    for (int64_t j = 0; j < n;) {
+        int64_t left = n - j, padded = (left > LANES ? WIDE : 1) * LANES, width = left < padded ? left : padded;
+        pack_panel(k, width, padded, B + j * bcs, brs, bcs, to);
+        to += k * padded;
+        j += width;
+    }
+}
+
+/* A block of `rows` rows and `vecs` vectors of C, of which `width` columns exist. */
+INLINE void block(const int rows, const int vecs, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *panel, REAL *C, int64_t ldc,
+                  int64_t width, REAL alpha, int beta)
+{
+    vec sum[ROWS][WIDE];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vecs; j++) sum[i][j] = (vec){0};
+    for (int64_t l = 0; l < k; l++) {
+        vec b[WIDE];
+#pragma GCC unroll 2
+        for (int j = 0; j < vecs; j++) b[j] = load(panel + (l * vecs + j) * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const REAL a = A[i * ars + l * acs];
+#pragma GCC unroll 2
+            for (int j = 0; j < vecs; j++) sum[i][j] += a * b[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vecs; j++) {
+            REAL *to = C + i * ldc + j * LANES;
+            vec found = alpha * sum[i][j];
+            if (width - j * LANES >= LANES) {
+                if (beta) found += load(to);
+                store(to, found);
+            } else
+                for (int64_t lane = 0; lane < width - j * LANES; lane++) to[lane] = beta ? to[lane] + found[lane] : found[lane];
+        }
+}
+
+/* All rows of one panel. */
+INLINE void panel_product(const int vecs, int64_t m, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *panel, REAL *C, int64_t ldc,
+                          int64_t width, REAL alpha, int beta)
+{
+    int64_t i = 0;
+    for (; i + ROWS <= m; i += ROWS) block(ROWS, vecs, k, A + i * ars, ars, acs, panel, C + i * ldc, ldc, width, alpha, beta);
+    switch (m - i) {
+#define REST(rows) case rows: block(rows, vecs, k, A + i * ars, ars, acs, panel, C + i * ldc, ldc, width, alpha, beta); break
+        REST(1); REST(2); REST(3); REST(4); REST(5);
+#if defined(__AVX512F__)
+        REST(6); REST(7);
+#endif
+#undef REST
+    }
+}
+
+static __attribute__((noinline)) void one_vector(int64_t m, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *panel, REAL *C, int64_t ldc,
+                                                 int64_t width, REAL alpha, int beta)
+{
+    panel_product(1, m, k, A, ars, acs, panel, C, ldc, width, alpha, beta);
+}
+
+static __attribute__((noinline)) void wide_panel(int64_t m, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *panel, REAL *C, int64_t ldc,
+                                                 int64_t width, REAL alpha, int beta)
+{
+    panel_product(WIDE, m, k, A, ars, acs, panel, C, ldc, width, alpha, beta);
+}
+
+/* C (m, n) = alpha A B, added to C where beta; B (k, n) packed. Element (i, l) of A at A[i * ars + l * acs], rows of C `ldc` apart. */
+static void product_packed(int64_t m, int64_t n, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *packed, REAL *C, int64_t ldc,
+                           REAL alpha, int beta)
+{
+    for (int64_t j = 0; j < n;) {
+        int64_t left = n - j, vecs = left > LANES ? WIDE : 1, width = left < vecs * LANES ? left : vecs * LANES;
+        if (vecs == 1)
+            one_vector(m, k, A, ars, acs, packed, C + j, ldc, width, alpha, beta);
+        else
+            wide_panel(m, k, A, ars, acs, packed, C + j, ldc, width, alpha, beta);
+        packed += k * vecs * LANES;
+        j += width;
+    }
+}
+
+/* C (m, n) = alpha A B, added to C where beta. Element (l, j) of B at B[l * brs + j * bcs]; scratch of `packed_size(k, n)` REALs. */
+static void product(int64_t m, int64_t n, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *B, int64_t brs, int64_t bcs, REAL *C,
+                    int64_t ldc, REAL alpha, int beta, REAL *scratch)
+{
+    pack(k, n, B, brs, bcs, scratch);
+    product_packed(m, n, k, A, ars, acs, scratch, C, ldc, alpha, beta);
+}
+#endif

@@ -1,0 +1,250 @@
+"""A forward and backward of the compact transformer as a list of kernel calls, made once and run at every step.
+
+All that a step keeps or passes on lies in one block of memory that its calls know by address: a step allocates nothing, and between two
+calls the interpreter does no more than hand over arguments. The same function as `compact.gradients`, which says it in torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsverify.training.attention import rotation
+from rsverify.training.blocklinear import Part
+from rsverify.training.cost import native_route
+from rsverify.training.native import build
+from rsverify.training.native.build import Kernels
+from rsverify.training.transformer import Transformer
+
+Reader = Callable[[str, Tensor, Tensor], None]
+ALIGNED = 64
+"""Bytes: a vector, and a line of the cache."""
+
+
+class Arena:
+    """Memory handed out piece by piece. Without a block it only counts what would be needed."""
+
+    def __init__(self, dtype: torch.dtype, block: Tensor | None = None) -> None:
+        self.dtype, self.block, self.used = dtype, block, 0
+
+    def take(self, *shape: int) -> Tensor:
+        """A piece whose contents are left over from earlier use."""
+        count = math.prod(shape)
+        start, unit = self.used, ALIGNED // self.dtype.itemsize
+        self.used = start + -(-count // unit) * unit
+        if self.block is None:
+            return torch.empty(shape, dtype=self.dtype, device="meta")
+        return self.block[start : start + count].view(shape)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear's weight and input, and the adapters on it, as its kernels take them."""
+
+    name: str
+    weight: Tensor
+    X: Tensor
+    parts: Any
+    count: int
+
+
+class Program:
+    """One pass of some neighbouring configurations.
+
+    Args: parts as in `blocklinear.Pass`, none for the bare model; rows and length of one copy's batch; reader is handed (name, X, V)
+        of every linear on the way back.
+
+    Shapes: tokens (copies * sequences, length), to be filled before `run`; losses and squares (copies,), squares the squared norm of
+    what the adapters add, summed over layers.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        model: Transformer,
+        parts: Sequence[Part],
+        *,
+        copies: int,
+        rows: int,
+        length: int,
+        probe: bool,
+        arena: Arena,
+        reader: Reader | None = None,
+    ) -> None:
+        self._kernels, self._model, self._parts, self._reader = kernels, model, parts, reader
+        self.copies, self.rows, self.length, self._arena = copies, rows, length, arena
+        config = model.config
+        self._total = copies * rows
+        self._rank = max((part.group.rank for part in parts), default=1)
+        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._keep: list[Any] = []  # what only an address in a call refers to
+        self.tokens = torch.zeros((self._total // length, length), dtype=torch.int64)
+        self.losses = torch.zeros(copies, dtype=kernels.dtype)
+        self.squares = torch.zeros(copies, dtype=kernels.dtype)
+        self._squares = self.squares if probe and parts else None
+        self.entries = [0] * copies
+        widest = max(config.d, config.ffn, config.vocabulary, config.heads * config.head_width)
+        self._scratch = arena.take(max(self._scratch_sizes(widest)))
+        self._dx, self._dh = self._take(config.d), self._take(config.d)
+        self._embedded = self._take(config.d)
+        self._pass()
+
+    def run(self) -> None:
+        """One forward and backward on the tokens: losses, squares and the factors' gradients are then those of this step."""
+        config = self._model.config
+        self.squares.zero_()
+        torch.index_select(self._model.embedding.weight, 0, self.tokens.view(-1), out=self._embedded.view(-1, config.d))
+        for function, given in self._calls:
+            function(*given)
+
+    def _take(self, width: int) -> Tensor:
+        return self._arena.take(self.copies, self.rows, width)
+
+    def _scratch_sizes(self, widest: int) -> list[int]:
+        config, size = self._model.config, self._kernels.size
+        linears = {(config.d, widest), (widest, config.d)}
+        return [
+            *(size("linear_scratch", self.rows, d_in, d_out, self._rank) for d_in, d_out in linears),
+            size("attention_scratch", self.length, config.head_width),
+            size("attention_back_scratch", self.length, config.head_width),
+        ]
+
+    def _call(self, name: str, *given: Any) -> None:
+        self._keep.extend(value for value in given if isinstance(value, Tensor))
+        self._calls.append(self._kernels.call(name, *given))
+
+    def _pass(self) -> None:
+        model, config = self._model, self._model.config
+        ways_back: list[Callable[[], None]] = []
+        x = self._embedded
+        spare = [self._take(config.heads * config.head_width), self._take(config.ffn), self._take(config.ffn)]
+        for i, block in enumerate(model.blocks):
+            x, back = self._block(f"blocks.{i}", block, x, spare, further=i > 0)
+            ways_back.append(back)
+        h, back_norm = self._norm(x, model.norm)
+        head = Linear("", model.embedding.weight, h, None, 0)
+        logits = self._take(config.vocabulary)
+        self._forward(head, logits)
+        self._call("cross_entropy", self.copies, self.rows // self.length, self.length, config.vocabulary, logits, self.tokens, self.losses)
+        self._back(head, logits, self._dh, add=False)
+        back_norm(self._dh, False)
+        for back in reversed(ways_back):
+            back()
+
+    def _block(self, name: str, block: Any, x: Tensor, spare: Sequence[Tensor], *, further: bool) -> tuple[Tensor, Callable[[], None]]:
+        """The calls of a block's forward; returns its result and what adds the calls of its backward, from and to `_dx`."""
+        inner, feed, config = block.attention, block.feed_forward, self._model.config
+        h, back_first = self._norm(x, block.attention_norm)
+        heads, kv, width, sequences = config.heads, config.kv_heads, config.head_width, self._total // self.length
+        v = self._take(kv * width)
+        q_raw, k_raw = spare[0], spare[1].view(-1)[: self._total * kv * width].view(self.copies, self.rows, kv * width)
+        q, k, value = (self._linear(f"{name}.attention.{n}", getattr(inner, n).weight, h) for n in "qkv")
+        for linear, out in ((q, q_raw), (k, k_raw), (value, v)):
+            self._forward(linear, out)
+        cos, sin, _ = rotation(self.length, width, config.rope_base, self._kernels.dtype)
+        sizes = (sequences, self.length, heads, kv, width, cos.contiguous(), sin.contiguous())
+        qr, kr = self._take(heads * width), self._take(kv * width)
+        P = self._arena.take(self._kernels.size("attention_kept", sequences, self.length, heads))
+        mixed = self._take(heads * width)
+        self._call("attention", *sizes, q_raw, k_raw, v, qr, kr, P, mixed, self._scratch)
+        o = self._linear(f"{name}.attention.o", inner.o.weight, mixed)
+        between = self._take(config.d)
+        self._forward(o, between, beside=x)
+        h, back_second = self._norm(between, block.feed_forward_norm)
+        gate, up = (self._linear(f"{name}.feed_forward.{n}", getattr(feed, n).weight, h) for n in ("gate", "up"))
+        g, u, a = (self._take(config.ffn) for _ in range(3))
+        self._forward(gate, g)
+        self._forward(up, u)
+        self._call("gate", g.numel(), g, u, a)
+        down = self._linear(f"{name}.feed_forward.down", feed.down.weight, a)
+        out = self._take(config.d)
+        self._forward(down, out, beside=between)
+
+        def back() -> None:
+            dx, dh, da, du = self._dx, self._dh, spare[1], spare[2]
+            self._back(down, dx, da, add=False)
+            self._call("gate_back", g.numel(), da, g, u, da, du)
+            self._back(up, du, dh, add=False)
+            self._back(gate, da, dh, add=True)
+            back_second(dh, True)
+            dmixed = spare[0]
+            self._back(o, dx, dmixed, add=False)
+            # The raw heads have been used: their signals take the room of the kept ones' scratch.
+            dq = spare[1].view(-1)[: dmixed.numel()].view(dmixed.shape)
+            dk, dv = (spare[2].view(-1)[i * v.numel() : (i + 1) * v.numel()].view(v.shape) for i in range(2))
+            self._call("attention_back", *sizes, dmixed, qr, kr, v, P, dq, dk, dv, self._scratch)
+            self._back(q, dq, dh if further else None, add=False)
+            self._back(k, dk, dh if further else None, add=True)
+            self._back(value, dv, dh if further else None, add=True)
+            if further:
+                back_first(dh, True)
+
+        return out, back
+
+    def _norm(self, x: Tensor, norm: Any) -> tuple[Tensor, Callable[[Tensor, bool], None]]:
+        """A norm; returns its result and what adds the call of its backward into `_dx`, from a signal, added or not."""
+        d = x.shape[-1]
+        h, inverse = self._take(d), self._arena.take(self._total)
+        self._call("norm", self._total, d, float(norm.epsilon), x, norm.weight, h, inverse)
+
+        def back(dh: Tensor, add: bool) -> None:
+            self._call("norm_back", self._total, d, dh, x, inverse, norm.weight, self._dx, add)
+
+        return h, back
+
+    def _linear(self, name: str, weight: Tensor, X: Tensor) -> Linear:
+        d_out, d_in = weight.shape
+        found = []
+        for part in self._parts:
+            group = part.group
+            if (name, group.down) not in group.places:
+                continue
+            n, r, size = self.rows, group.rank, part.hi - part.lo
+            merged = native_route(n=n, d_in=d_in, d_out=d_out, r=r) == "merged"
+            kept = self._arena.take(size, d_out if merged else n, d_in if merged else r)
+            at, first = group.views(name, part.rows), part.rows.start
+            gamma = group.gamma.view(-1)[first:]
+            grads = [grad if group.trains[factor] else None for factor, grad in ((group.down, at.grad_A), (group.up, at.grad_B))]
+            self._keep += [kept, gamma]
+            addresses = [None if t is None else t.data_ptr() for t in (at.A, at.B, gamma, *grads, kept)]
+            found.append(build.Part(part.lo, part.hi, r, int(merged), group.columns, *addresses))
+            for copy in range(part.lo, part.hi):
+                self.entries[copy] += n * d_out
+        return Linear(name, weight, X, (build.Part * len(found))(*found) if found else None, len(found))
+
+    def _forward(self, linear: Linear, Y: Tensor, beside: Tensor | None = None) -> None:
+        d_out, d_in = linear.weight.shape
+        sizes = (self.copies, self.rows, d_in, d_out)
+        parts = ctypes.byref(linear.parts) if linear.count else None
+        squares = self._squares if linear.count else None
+        self._call("linear", *sizes, linear.weight, linear.X, beside, Y, parts, linear.count, squares, self._scratch)
+
+    def _back(self, linear: Linear, V: Tensor, dX: Tensor | None, *, add: bool) -> None:
+        if self._reader is not None and linear.name:
+            self._calls.append((partial(self._reader, linear.name, linear.X, V), ()))
+        if dX is None and not linear.count:
+            return
+        d_out, d_in = linear.weight.shape
+        sizes = (self.copies, self.rows, d_in, d_out)
+        parts = ctypes.byref(linear.parts) if linear.count else None
+        self._call("linear_back", *sizes, linear.weight, linear.X, V, dX, add, parts, linear.count, self._scratch)
+
+
+def programs(
+    kernels: Kernels, model: Transformer, passes: Sequence[tuple[int, Sequence[Part]]], *, rows: int, length: int, probe: bool,
+    reader: Reader | None = None,
+) -> list[Program]:  # fmt: skip
+    """A program for each pass (copies, parts); passes run one after another, so that all share the memory of the largest."""
+    make = partial(Program, kernels, model, rows=rows, length=length, probe=probe, reader=reader)
+    counted = [Arena(kernels.dtype) for _ in passes]
+    for (copies, parts), arena in zip(passes, counted, strict=True):
+        make(parts, copies=copies, arena=arena)
+    block = torch.empty(max(arena.used for arena in counted), dtype=kernels.dtype)
+    return [make(parts, copies=copies, arena=Arena(kernels.dtype, block)) for copies, parts in passes]

@@ -1,0 +1,126 @@
+/* Vectors of 64 bytes of REAL, in the compiler's own extension: any architecture, no intrinsics. */
+#ifndef RSV_VEC_H
+#define RSV_VEC_H
+#include <stdint.h>
+
+#ifndef REAL
+#define REAL float
+#endif
+#define RSV_BYTES_float 4
+#define RSV_BYTES_double 8
+#define RSV_JOIN(a, b) a##b
+#define RSV_BYTES(real) RSV_JOIN(RSV_BYTES_, real)
+#if RSV_BYTES(REAL) == 8 && !defined(REAL_IS_DOUBLE)
+#define REAL_IS_DOUBLE 1
+#endif
+
+typedef REAL vec __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* loads need not be aligned */
+#define LANES ((int64_t)(64 / sizeof(REAL)))
+#ifdef REAL_IS_DOUBLE
+typedef int64_t whole;
+#else
+typedef int32_t whole;
+#endif
+typedef whole ints __attribute__((vector_size(64))); /* what comparing two vecs gives: -1 where true, 0 elsewhere */
+
+#define REAL_INFINITY ((REAL)__builtin_inf())
+
+static inline vec load(const REAL *from) { return *(const vec *)from; }
+static inline void store(REAL *to, vec a) { *(vec *)to = a; }
+static inline vec all(REAL a) { return a - (vec){0}; } /* minus: -0 stays -0 */
+
+/* The first `count` < LANES values, `rest` behind them. */
+static inline vec load_part(const REAL *from, int64_t count, REAL rest)
+{
+    vec a = all(rest);
+    for (int64_t i = 0; i < count; i++) a[i] = from[i];
+    return a;
+}
+
+static inline void store_part(REAL *to, vec a, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) to[i] = a[i];
+}
+
+static inline vec pick(ints which, vec yes, vec no) { return (vec)((which & (ints)yes) | (~which & (ints)no)); }
+
+/* The greater; b where either is NaN. */
+static inline vec vec_max(vec a, vec b) { return pick((ints)(a > b), a, b); }
+
+/* Sum of the lanes, halves onto halves. */
+static inline REAL vec_sum(vec a)
+{
+    typedef REAL half __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
+    typedef REAL quarter __attribute__((vector_size(16), aligned(sizeof(REAL)), may_alias));
+    const half *h = (const half *)&a;
+    const half two = h[0] + h[1];
+    const quarter *q = (const quarter *)&two;
+    const quarter one = q[0] + q[1];
+#ifdef REAL_IS_DOUBLE
+    return one[0] + one[1];
+#else
+    return (one[0] + one[2]) + (one[1] + one[3]);
+#endif
+}
+
+/* The greatest lane; lanes that are NaN may be passed over. */
+static inline REAL vec_greatest(vec a)
+{
+    REAL found = a[0];
+    for (int i = 1; i < LANES; i++) found = a[i] > found ? a[i] : found;
+    return found;
+}
+
+/* ln 2 in two parts, the first short enough that n times it is exact: Cody and Waite 1980; the splits of Cephes expf and fdlibm e_exp.
+ * LOWEST, HIGHEST: the arguments nearest to the ends at which the result is normal and finite. */
+#ifdef REAL_IS_DOUBLE
+#define LN2_HIGH 6.93147180369123816490e-01
+#define LN2_LOW 1.90821492927058770002e-10
+#define LOWEST -708.39641853226408
+#define HIGHEST 709.78271289338397
+#define ROUNDER 0x1.8p52
+enum { MANTISSA = 52 };
+#else
+#define LN2_HIGH 0.693359375f
+#define LN2_LOW -2.12194440e-4f
+#define LOWEST -87.3365402f
+#define HIGHEST 88.7228317f
+#define ROUNDER 0x1.8p23f
+enum { MANTISSA = 23 };
+#endif
+
+/* exp(r) for |r| <= ln(2) / 2: Taylor's sum up to the first term that is left out below a tenth of an ulp. */
+static inline vec exp_near_zero(vec r)
+{
+#define TERM(n) p = p * r + (REAL)(1.0 / (n))
+#ifdef REAL_IS_DOUBLE
+    vec p = all(1.0 / 6227020800.0);
+    TERM(479001600.0);
+    TERM(39916800.0);
+    TERM(3628800.0);
+    TERM(362880.0);
+    TERM(40320.0);
+    TERM(5040.0);
+#else
+    vec p = all((REAL)(1.0 / 5040.0));
+#endif
+    TERM(720.0);
+    TERM(120.0);
+    TERM(24.0);
+    TERM(6.0);
+    TERM(2.0);
+#undef TERM
+    return 1 + (r + r * r * p);
+}
+
+/* exp: at most 2 ulp wrong where the result is normal, 0 below, inf above, NaN for NaN. */
+static inline vec vec_exp(vec x)
+{
+    const vec shifted = x * (REAL)1.44269504088896340736 + (REAL)ROUNDER; /* n = round(x / ln 2) stands in its last bits */
+    const vec n = shifted - (REAL)ROUNDER;
+    const vec r = (x - n * (REAL)LN2_HIGH) - n * (REAL)LN2_LOW;
+    const vec found = (vec)((ints)exp_near_zero(r) + ((ints)shifted << MANTISSA));
+    const vec not_below = pick((ints)(x <= (REAL)HIGHEST), found, x + REAL_INFINITY);
+    return (vec)((ints)not_below & ~(ints)(x < (REAL)LOWEST));
+}
+#endif
