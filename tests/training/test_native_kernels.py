@@ -10,7 +10,6 @@ import math
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,19 @@ import torch
 from numpy.typing import NDArray
 
 from rsverify.training import attention
+from rsverify.training.native import build
 from rsverify.training.transformer import rotate
 
-NATIVE = Path(attention.__file__).parent / "native"
-COMPILER = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
-FLAGS = ["-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
-SOURCE = """
+EXP = """
 #include "vec.h"
-#include "pointwise.h"
-#include "attention.h"
 void rsv_exp(int64_t n, const REAL *x, REAL *y)
 {
     for (int64_t i = 0; i < n; i += LANES) store(y + i, vec_exp(load(x + i)));
 }
 """
+DTYPES = {np.float32: torch.float32, np.float64: torch.float64}
 
 Array = NDArray[Any]
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 
 
 @dataclass(frozen=True)
@@ -75,13 +70,22 @@ class Kernels:
 
 
 @pytest.fixture(scope="module", params=[np.float32, np.float64], ids=["float", "double"])
-def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    folder = tmp_path_factory.mktemp("native")
-    (folder / "probe.c").write_text(SOURCE)
-    real = "float" if request.param is np.float32 else "double"
-    assert COMPILER is not None
-    subprocess.run([COMPILER, *FLAGS, f"-DREAL={real}", f"-I{NATIVE}", "probe.c", "-o", "probe.so", "-lm"], cwd=folder, check=True)
-    return Kernels(ctypes.CDLL(str(folder / "probe.so")), request.param)
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    found = build.kernels(DTYPES[request.param])
+    if found is None:
+        pytest.skip(build.why_not(DTYPES[request.param]) or "kernels are switched off")
+    return Kernels(found.library, request.param)
+
+
+@pytest.fixture(scope="module")
+def exp(kernels: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """`vec_exp`, which no kernel hands out by itself."""
+    folder = tmp_path_factory.mktemp("exp")
+    (folder / "exp.c").write_text(EXP)
+    compiler = next(found for name in build.COMPILERS if (found := shutil.which(name)))
+    real = build.REALS[DTYPES[kernels.dtype]]
+    subprocess.run([compiler, *build.FLAGS, f"-DREAL={real}", f"-I{build.HERE}", "exp.c", "-o", "exp.so"], cwd=folder, check=True)
+    return Kernels(ctypes.CDLL(str(folder / "exp.so")), kernels.dtype)
 
 
 def within(got: Array, expected: Array, bound: float) -> None:
@@ -103,25 +107,25 @@ def exp_arguments(dtype: type[np.floating[Any]]) -> Array:
     return np.concatenate([np.clip(even, low_end, high_end), near, dtype(1e-3) * near])
 
 
-def test_exp_is_within_two_ulp_wherever_its_result_is_normal(kernels: Kernels) -> None:
-    x = exp_arguments(kernels.dtype)
-    got = kernels.empty(len(x))
-    kernels("exp", len(x), x, got)
-    wide = np.float64 if kernels.dtype is np.float32 else np.longdouble
-    if np.finfo(wide).eps >= kernels.eps:
+def test_exp_is_within_two_ulp_wherever_its_result_is_normal(exp: Kernels) -> None:
+    x = exp_arguments(exp.dtype)
+    got = exp.empty(len(x))
+    exp("exp", len(x), x, got)
+    wide = np.float64 if exp.dtype is np.float32 else np.longdouble
+    if np.finfo(wide).eps >= exp.eps:
         pytest.skip("no wider type to measure double against")
     exact = np.exp(x.astype(wide))
-    ulp = np.spacing(np.abs(exact.astype(kernels.dtype)))
+    ulp = np.spacing(np.abs(exact.astype(exp.dtype)))
     assert (np.abs(got - exact) / ulp).max() <= 2
 
 
-def test_exp_at_the_ends(kernels: Kernels) -> None:
-    x = np.zeros(16, dtype=kernels.dtype)
-    info = np.finfo(kernels.dtype)
+def test_exp_at_the_ends(exp: Kernels) -> None:
+    x = np.zeros(16, dtype=exp.dtype)
+    info = np.finfo(exp.dtype)
     low, high = math.log(float(info.tiny)), math.log(float(info.max))
     x[:9] = [np.nan, np.inf, -np.inf, high * (1 + 1e-6), low * (1 + 1e-6), 10 * high, -1e30, info.max, -info.max]
-    got = kernels.empty(16)
-    kernels("exp", 16, x, got)
+    got = exp.empty(16)
+    exp("exp", 16, x, got)
     assert np.isnan(got[0])
     assert got[1:9].tolist() == [np.inf, 0, np.inf, 0, np.inf, 0, np.inf, 0]
     assert (got[9:] == 1).all()
@@ -197,6 +201,20 @@ def test_cross_entropy(kernels: Kernels, copies: int, sequences: int, T: int, vo
     within(losses, means.detach().numpy(), (vocabulary + 4 * size) * kernels.eps)
     within(got, Z.grad.numpy(), (vocabulary + 4 * size) * kernels.eps)
     assert (got[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("vocabulary", [5, 37, 64, 100])
+def test_the_greatest_logit_is_found_wherever_it_stands(kernels: Kernels, vocabulary: int) -> None:
+    """One token a row so likely that exp holds no other maximum: its loss is zero, that of the token after it its distance."""
+    far = 2 * math.log(float(np.finfo(kernels.dtype).max))
+    logits = np.zeros((1, vocabulary + 1, vocabulary), dtype=kernels.dtype)
+    logits[0, np.arange(vocabulary), np.arange(vocabulary)] = far
+    for shift, expected in ((0, 0.0), (1, float(kernels.dtype(far)))):
+        tokens = np.concatenate([[0], (np.arange(vocabulary) + shift) % vocabulary]).astype(np.int64)[None]
+        got, losses = logits.copy(), kernels.empty(1)
+        kernels("cross_entropy", 1, 1, vocabulary + 1, vocabulary, got, tokens, losses)
+        assert abs(float(losses[0]) - expected) <= vocabulary * kernels.eps * expected  # a sum of as many losses
+        assert np.isfinite(got).all()
 
 
 def test_a_copy_that_diverged_leaves_the_losses_of_others(kernels: Kernels) -> None:
@@ -289,12 +307,13 @@ def test_attention_and_its_way_back(kernels: Kernels, at: Shape) -> None:
 
 
 def test_large_scores_do_not_overflow(kernels: Kernels) -> None:
-    at = Shape(1, 40, 2, 1, 8)
+    """Scores whose differences exp could not hold, so that a maximum which passes over a key shows."""
+    at, factor = Shape(1, 80, 2, 1, 8), 4 * math.log(float(np.finfo(kernels.dtype).max))
     q, k, v, signal = inputs(kernels, at)
-    q *= 40
+    q *= factor
     got, expected = attend(kernels, at, q, k, v, signal), naive(at, q, k, v, signal)
-    scores = 40 * 8**0.5 * 16
-    within(got.out, expected.out, scores * at.width * kernels.eps)
+    score = factor * float(np.abs(q / factor).max() * np.abs(k).max()) * at.width**0.5
+    within(got.out, expected.out, (at.width + 4) * score * kernels.eps)
 
 
 def test_a_sequence_that_diverged_leaves_others_exact(kernels: Kernels) -> None:

@@ -304,7 +304,7 @@ NATIVE_MUTANTS = {
     "signal of the second linear not added": ("linear.h", "mine, d_in, 1, add)", "mine, d_in, 1, 0)"),
     "merged weight without the base": ("linear.h", "if (part->merged) add_to(d_out * d_in, W,", "if (0) add_to(d_out * d_in, W,"),
     "the future seen": ("attention.h", "lane[i] < (whole)(j - lo)", "lane[i] < (whole)(j - lo - 1)"),
-    "turned the wrong way back": ("attention.h", "(b * cos[j + half] - a * sin[j])", "(b * cos[j + half] + a * sin[j])"),
+    "turned the wrong way back": ("attention.h", "sin + j, -1);", "sin + j, 1);"),
     "heads that share keys overwrite": ("attention.h", "at.dk, width, 1, 1)", "at.dk, width, 1, 0)"),
     "norm without projection": ("pointwise.h", "- along * x[j]", "- 0 * along * x[j]"),
     "gate without its slope": ("pointwise.h", "value * (1 - sigmoid)", "value"),

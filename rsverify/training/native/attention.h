@@ -13,7 +13,6 @@
 
 #define PANEL (2 * LANES)
 
-static inline int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t up_to_vector(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 /* REALs that P takes for one head. */
@@ -27,34 +26,49 @@ static inline int64_t head_kept(int64_t T)
 /* REALs that P takes. */
 int64_t rsv_attention_kept(int64_t sequences, int64_t T, int64_t heads) { return sequences * heads * head_kept(T); }
 
-/* to = z turned by the angles of its row, times `scale`. to, cos, sin (T, width), rows of z `ld` apart. */
-static void rotate(int64_t T, int64_t width, const REAL *cos, const REAL *sin, REAL scale, const REAL *z, int64_t ld, REAL *restrict to)
+/* Half of a head goes through in eights: widths are multiples of 16 as a rule, and a loop over so few numbers costs more than they do. */
+typedef REAL eight __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+/* Half j of a pair of halves turned by their angles; `sign` -1 turns back. Type `eight` or REAL. */
+#define TURN(type, sin_of_first, sin_of_second, sign)                                         \
+    do {                                                                                      \
+        const type a = *(const type *)(z + j), b = *(const type *)(z + j + half);             \
+        const type c = *(const type *)(cos + j), d = *(const type *)(cos + j + half);         \
+        const type e = *(const type *)(sin_of_first), f = *(const type *)(sin_of_second);     \
+        *(type *)(to + j) = (a * c - sign * b * e) * scale;                                   \
+        *(type *)(to + j + half) = (b * d + sign * a * f) * scale;                            \
+    } while (0)
+
+/* to = z turned by the angles of its row, times `scale`. cos, sin (T, width); rows of z and `to` z_ld and to_ld apart; they share no memory. */
+static void rotate(int64_t T, int64_t width, const REAL *cos, const REAL *sin, REAL scale, const REAL *z, int64_t z_ld, REAL *to, int64_t to_ld)
 {
     const int64_t half = width / 2;
-    for (int64_t t = 0; t < T; t++, z += ld, cos += width, sin += width, to += width)
-        for (int64_t j = 0; j < half; j++) {
-            const REAL a = z[j], b = z[j + half];
-            to[j] = (a * cos[j] - b * sin[j]) * scale;
-            to[j + half] = (b * cos[j + half] + a * sin[j + half]) * scale;
-        }
+    for (int64_t t = 0; t < T; t++, z += z_ld, cos += width, sin += width, to += to_ld) {
+        int64_t j = 0;
+        for (; j + 8 <= half; j += 8) TURN(eight, sin + j, sin + j + half, 1);
+        for (; j < half; j++) TURN(REAL, sin + j, sin + j + half, 1);
+    }
 }
 
-/* The transposed map: rows of `to` are `ld` apart, z (T, width). */
-static void rotate_back(int64_t T, int64_t width, const REAL *cos, const REAL *sin, REAL scale, const REAL *z, REAL *restrict to, int64_t ld)
+/* The transposed map. */
+static void rotate_back(int64_t T, int64_t width, const REAL *cos, const REAL *sin, REAL scale, const REAL *z, int64_t z_ld, REAL *to, int64_t to_ld)
 {
     const int64_t half = width / 2;
-    for (int64_t t = 0; t < T; t++, z += width, cos += width, sin += width, to += ld)
-        for (int64_t j = 0; j < half; j++) {
-            const REAL a = z[j], b = z[j + half];
-            to[j] = (a * cos[j] + b * sin[j + half]) * scale;
-            to[j + half] = (b * cos[j + half] - a * sin[j]) * scale;
-        }
+    for (int64_t t = 0; t < T; t++, z += z_ld, cos += width, sin += width, to += to_ld) {
+        int64_t j = 0;
+        for (; j + 8 <= half; j += 8) TURN(eight, sin + j + half, sin + j, -1);
+        for (; j < half; j++) TURN(REAL, sin + j + half, sin + j, -1);
+    }
 }
+#undef TURN
 
-static void copy_rows(int64_t rows, int64_t width, const REAL *from, int64_t from_ld, REAL *restrict to, int64_t to_ld)
+static void copy_rows(int64_t rows, int64_t width, const REAL *from, int64_t from_ld, REAL *to, int64_t to_ld)
 {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < width; j++) to[i * to_ld + j] = from[i * from_ld + j];
+    for (int64_t i = 0; i < rows; i++, from += from_ld, to += to_ld) {
+        int64_t j = 0;
+        for (; j + 8 <= width; j += 8) *(eight *)(to + j) = *(const eight *)(from + j);
+        for (; j < width; j++) to[j] = from[j];
+    }
 }
 
 /* C (m, n) = A B with the first k of the `deep` rows of a packed B. */
@@ -73,10 +87,13 @@ static inline __attribute__((always_inline)) void softmax(const int vecs, int64_
 {
     ints lane[2];
     for (int i = 0; i < 2 * LANES; i++) lane[i / LANES][i % LANES] = i;
-    vec top[2] = {all(-REAL_INFINITY), all(-REAL_INFINITY)}, sum[2] = {{0}, {0}};
-    for (int64_t j = 0; j < lo; j++)
+    vec top[4], sum[2] = {{0}, {0}};
+    for (int i = 0; i < 4; i++) top[i] = all(-REAL_INFINITY);
+    for (int64_t j = 0; j < lo; j += 2) /* two rows of keys at a time, as a maximum waits for the one before; lo is even */
+#pragma GCC unroll 4
+        for (int i = 0; i < 2 * vecs; i++) top[i] = vec_max(load(S + (j * vecs + i) * LANES), top[i]);
 #pragma GCC unroll 2
-        for (int i = 0; i < vecs; i++) top[i] = vec_max(load(S + (j * vecs + i) * LANES), top[i]);
+    for (int i = 0; i < vecs; i++) top[i] = vec_max(top[i], top[i + vecs]);
     for (int64_t j = lo; j < keys; j++)
 #pragma GCC unroll 2
         for (int i = 0; i < vecs; i++) {
@@ -162,10 +179,10 @@ void rsv_attention(int64_t sequences, int64_t T, int64_t heads, int64_t kv, int6
     REAL *packed_v = scratch, *packed_q = scratch + packed_size(T, width);
     for (int64_t s = 0; s < sequences; s++, q += T * ld, out += T * ld, k += T * kv_ld, v += T * kv_ld)
         for (int64_t h = 0; h < kv; h++, kr += size) {
-            rotate(T, width, cos, sin, 1, k + h * width, kv_ld, kr);
+            rotate(T, width, cos, sin, 1, k + h * width, kv_ld, kr, width);
             pack(T, width, v + h * width, kv_ld, 1, packed_v);
             for (int64_t g = h * group; g < (h + 1) * group; g++, qr += size) {
-                rotate(T, width, cos, sin, scale, q + g * width, ld, qr);
+                rotate(T, width, cos, sin, scale, q + g * width, ld, qr, width);
                 P = head_forward(T, width, qr, kr, packed_v, P, out + g * width, ld, packed_q);
             }
         }
@@ -225,9 +242,9 @@ void rsv_attention_back(int64_t sequences, int64_t T, int64_t heads, int64_t kv,
             for (int64_t i = 0; i < 2 * padded; i++) at.dk[i] = 0; /* dv lies behind dk */
             for (int64_t g = h * group; g < (h + 1) * group; g++, qr += size) {
                 P = head_backward(T, width, dout + g * width, ld, qr, v + h * width, kv_ld, P, at);
-                rotate_back(T, width, cos, sin, scale, at.dq, dq + g * width, ld);
+                rotate_back(T, width, cos, sin, scale, at.dq, width, dq + g * width, ld);
             }
-            rotate_back(T, width, cos, sin, 1, at.dk, dk + h * width, kv_ld);
+            rotate_back(T, width, cos, sin, 1, at.dk, width, dk + h * width, kv_ld);
             copy_rows(T, width, at.dv, width, dv + h * width, kv_ld);
         }
 }

@@ -3,6 +3,8 @@
 #define RSV_POINTWISE_H
 #include "vec.h"
 
+static inline int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+
 static inline REAL square_root(REAL a)
 {
 #ifdef REAL_IS_DOUBLE
@@ -120,9 +122,12 @@ void rsv_gate_back(int64_t count, const REAL *da, const REAL *g, const REAL *u, 
 static inline REAL row_greatest(int64_t n, const REAL *x)
 {
     if (n < LANES) return vec_greatest(load_part(x, n, -REAL_INFINITY));
-    vec found = load(x);
-    for (int64_t j = LANES; j + LANES <= n; j += LANES) found = vec_max(load(x + j), found);
-    return vec_greatest(vec_max(load(x + n - LANES), found)); /* the last whole vector overlaps */
+    vec one = load(x), other = load(x + n - LANES); /* the last vector overlaps */
+    for (int64_t j = LANES; j + LANES < n; j += 2 * LANES) {
+        one = vec_max(load(x + j), one);
+        other = vec_max(load(x + lesser(j + LANES, n - LANES)), other);
+    }
+    return vec_greatest(vec_max(one, other));
 }
 
 /* exp(x - top) in place; returns the sum. */

@@ -66,9 +66,13 @@ static inline REAL vec_sum(vec a)
 /* The greatest lane; lanes that are NaN may be passed over. */
 static inline REAL vec_greatest(vec a)
 {
-    REAL found = a[0];
-    for (int i = 1; i < LANES; i++) found = a[i] > found ? a[i] : found;
-    return found;
+    REAL lane[LANES], *found = lane; /* through memory: compilers take lanes out of a register one by one */
+    store(lane, a);
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++) found[i] = found[i] > found[i + half] ? found[i] : found[i + half];
+    return found[0];
 }
 
 /* ln 2 in two parts, the first short enough that n times it is exact: Cody and Waite 1980; the splits of Cephes expf and fdlibm e_exp.
