@@ -54,10 +54,10 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
     console.print(f"\n{said}")
     made = provenance(seed=seed, device="cpu")
     if html is not None:
-        from rsverify.conformance.runner import summary
-        from rsverify.report.checks_of_many import page_of_many
+        from rsverify.report.checks_of_many import WORDS, page_of_many
 
-        counts = summary([result for row in found for result in row.results])
+        numbers = {status: sum(result.status == status for row in found for result in row.results) for status in WORDS}
+        counts = ", ".join(f"{number} {WORDS[status]}" for status, number in numbers.items() if number)
         page = page_of_many(
             [(row.target, row.results) for row in found if not row.reason],
             unjudged=[(row.target, row.reason) for row in found if row.reason], target=f"{TARGET}, PEFT {version('peft')}",

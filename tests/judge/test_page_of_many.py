@@ -63,3 +63,10 @@ def test_it_stands_alone_and_is_closed(answers):
 
     Tags().feed(text)
     assert not opened
+
+
+def test_on_a_phone_a_sign_without_a_number_is_not_shown():
+    """Below the table's width each number stands after its sign; a rule for all cells of numbers would show the signs of empty ones."""
+    style = page(SOUND, verdict="holds").partition("@media (max-width")[2].partition("@media print")[0]
+    assert "td:empty { display: none; }" in style
+    assert re.findall(r"(td\.count[^{,]*) \{ display: (?!none)", style) == ["td.count:not(:empty)"]

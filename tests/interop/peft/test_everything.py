@@ -112,6 +112,7 @@ def test_all_methods_in_one_call(tmp_path, capsys):
     listed.write_text("peft:lora@operations::check_scale_layer_zero: divides by zero\n")
     assert run("peft:all", *only, "--xfails", str(listed), "--html", str(out.with_suffix(".html"))) == 0
     page = out.with_suffix(".html").read_text(encoding="utf-8")
+    assert "1 failed as listed" in page and "xfailed." not in page
     assert "HOLDS" in page and "What failed" not in page and "divides by zero" in page[page.index("<h2>Failed as listed") :]
 
 
