@@ -28,8 +28,19 @@ ALIGNED = 64
 """Bytes: a vector, and a line of the cache."""
 
 
+class Pieces:
+    """Memory handed out piece by piece, each by itself: for a pass that shares its memory with no other."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def take(self, *shape: int) -> Tensor:
+        """A piece whose contents are left over from earlier use."""
+        return torch.empty(shape, dtype=self.dtype)
+
+
 class Arena:
-    """Memory handed out piece by piece. Without a block it only counts what would be needed."""
+    """The same from one block. Without a block it only counts what would be needed."""
 
     def __init__(self, dtype: torch.dtype, block: Tensor | None = None) -> None:
         self.dtype, self.block, self.used = dtype, block, 0
@@ -75,7 +86,7 @@ class Program:
         rows: int,
         length: int,
         probe: bool,
-        arena: Arena,
+        arena: Arena | Pieces,
         reader: Reader | None = None,
     ) -> None:
         self._kernels, self._model, self._parts, self._reader = kernels, model, parts, reader
@@ -243,6 +254,8 @@ def programs(
 ) -> list[Program]:  # fmt: skip
     """A program for each pass (copies, parts); passes run one after another, so that all share the memory of the largest."""
     make = partial(Program, kernels, model, rows=rows, length=length, probe=probe, reader=reader)
+    if len(passes) == 1:
+        return [make(parts, copies=copies, arena=Pieces(kernels.dtype)) for copies, parts in passes]
     counted = [Arena(kernels.dtype) for _ in passes]
     for (copies, parts), arena in zip(passes, counted, strict=True):
         make(parts, copies=copies, arena=arena)
