@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.laws import Zero
+from rsverify.definitions.laws import Law, Zero
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
 from rsverify.training.attach import linear_at
@@ -136,27 +136,27 @@ class Group:
         return tuple(name for name in (self.down, self.up) if self.trains[name])
 
     def draw(self) -> None:
-        """Put every factor at init, each configuration from its own streams."""
-        kept: dict[object, Tensor] = {}
+        """Put every factor at init, each configuration from its own streams; rules and learning rates share a draw."""
+        sharing: dict[tuple[str, Law, int, int, float | None], list[int]] = {}
+        for row, c in enumerate(self.configurations):
+            for name, law in c.adapter.laws.items():
+                gamma = c.gamma if law.absorbs_gamma else None
+                sharing.setdefault((name, law, c.seed, c.draw, gamma), []).append(row)
+        adapter, rank = self.configurations[0].adapter, self.rank
         scales: dict[object, float] = {}
         for layer in self.layers:
             d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
-            kept.clear()
-            for row, c in enumerate(self.configurations):
-                for name, law in c.adapter.laws.items():
-                    place = self.places[layer, name]
-                    if isinstance(law, Zero):
-                        self.w[row, place.start : place.stop] = 0.0
-                        continue
-                    gamma = c.gamma if law.absorbs_gamma else None
-                    key = (name, law, c.seed, c.draw, gamma)  # rules and learning rates share a draw
-                    if key not in kept:
-                        one = (law, d_in, d_out, gamma)
-                        if one not in scales:
-                            scales[one] = law.scale(factor_sizes(c.adapter, rank=c.rank, d_in=d_in, d_out=d_out, gamma=gamma))
-                        rng = factor_stream(name, rank=c.rank, seed=c.seed, draw=c.draw, layer=layer)
-                        kept[key] = torch.from_numpy(law.standard_draw(rng, place.shape) * scales[one]).to(self.w.dtype).flatten()
-                    self.w[row, place.start : place.stop] = kept[key]
+            for (name, law, seed, draw, gamma), rows in sharing.items():
+                place = self.places[layer, name]
+                if isinstance(law, Zero):
+                    self.w[rows, place.start : place.stop] = 0.0
+                    continue
+                one = (law, d_in, d_out, gamma)
+                if one not in scales:
+                    scales[one] = law.scale(factor_sizes(adapter, rank=rank, d_in=d_in, d_out=d_out, gamma=gamma))
+                rng = factor_stream(name, rank=rank, seed=seed, draw=draw, layer=layer)
+                drawn = torch.from_numpy(law.standard_draw(rng, place.shape) * scales[one]).to(self.w.dtype)
+                self.w[rows, place.start : place.stop] = drawn.flatten()
         self.refresh()
 
     def refresh(self) -> None:
