@@ -99,8 +99,9 @@ def perplexity(read: Load) -> Any:
     """Held-out perplexity against rank: at one learning rate, and with each rule at its own best."""
     figures = {it["name"]: it for it in read("reproduce")["figures"]}
     figure, (left, right) = panels(2)
-    ranks, *at_one = columns(table(figures, "perplexity")["rows"], 0, 1, 2)
-    ranks_, lora, rslora = columns(table(figures, "control")["rows"], 0, 2, 4)
+    # The last table of each is on the seeds that all ranks have: seeds differ in their data.
+    ranks, *at_one = columns(table(figures, "perplexity", -1)["rows"], 0, 1, 2)
+    ranks_, lora, rslora = columns(table(figures, "control", -1)["rows"], 0, 2, 4)
     for axes, where, pair in ((left, ranks, at_one), (right, ranks_, (lora, rslora))):
         for which, values in enumerate(pair):
             curve(axes, where, values, which)
@@ -128,6 +129,7 @@ def optimum(read: Load) -> Any:
         axes.plot(ranks, values[0] * (ranks / ranks[0]) ** _value(power), color=COLOURS[which], linestyle=":", linewidth=1)
     axes.plot([], [], color="#444444", linestyle=":", label="power of the first step")
     log_ranks(axes)
+    beyond(axes, ranks)
     axes.set_ylabel("best learning rate")
     axes.legend(fontsize=7.5, frameon=False)
     parts = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from paper.naming import Load, Names
@@ -23,6 +24,13 @@ PARTS = {
     "control.rs-gains": ("control", "rsLoRA at its own best lr: held-out loss at rank"),
     "control.lora-exponent": ("control", "LoRA: exponent in r of the best lr"),
     "control.rslora-exponent": ("control", "rsLoRA: exponent in r of the best lr"),
+    "control.lora-exponent.wide": ("control", "LoRA, ranks above the widths with the others: exponent"),
+    "control.rslora-exponent.wide": ("control", "rsLoRA, ranks above the widths with the others: exponent"),
+    "sgd.better": ("control-sgd", "each rule at its own best lr", "below"),
+    "sgd.equal": ("control-sgd", "the same difference, within"),
+    "sgd.lora-exponent": ("control-sgd", "LoRA: exponent in r of the best lr"),
+    "sgd.rslora-exponent": ("control-sgd", "rsLoRA: exponent in r of the best lr"),
+    "sweep.tuned": ("lr-sweep", "control, rsLoRA at rank", "@widest"),
     "sweep.far": ("lr-sweep", "rsLoRA at rank", "held-out loss less that of rank-", "lr", "@deciding"),
     "limit.exponent": ("limit", "exponent in r of the distance"),
     "limit.modules": ("limit", "no module's exponent lies outside"),
@@ -35,12 +43,14 @@ PARTS = {
 """Questions that the text speaks of by name. A text that begins with LoRA is not one that begins with rsLoRA."""
 
 
-def question(figures_: dict[str, Any], figure: str, *holds: str) -> dict[str, Any]:
-    """The one question of a figure whose text begins with or holds these words."""
+def question(figures_: dict[str, Any], figure: str, *holds: str, ranks: Sequence[int] = ()) -> dict[str, Any]:
+    """The one question of a figure whose text begins with or holds these words; `@deciding`, or about the widest of the ranks."""
     found = []
     for part in figures_[figure]["parts"]:
         says = part["says"]
         if "@deciding" in holds and not part["deciding"]:
+            continue
+        if "@widest" in holds and f"rank {max(ranks)} " not in says:
             continue
         wanted = [text for text in holds if not text.startswith("@")]
         first_is_start = not wanted[0].startswith(("LoRA", "rsLoRA")) or says.startswith(wanted[0])
@@ -71,11 +81,14 @@ def names(read: Load) -> Names:
     for name, figure in figures_.items():
         words[f"reproduce.{name}"] = ANSWERS[figure["answer"]]
     for name, (figure, *holds) in PARTS.items():
-        part = question(figures_, figure, *holds)
+        part = question(figures_, figure, *holds, ranks=plan["wide"])
         words[f"reproduce.{name}"] = part["answer"]
         if part["mean"] is not None and part["interval"] is not None:
             texts[f"reproduce.{name}"] = decimal(part["mean"], 3, sign=True)
             texts[f"reproduce.{name}.interval"] = interval(part["interval"])
+        else:
+            # An exponent whose optimum lies at the end of what was tried has an answer (open) and no number.
+            texts[f"reproduce.{name}"], texts[f"reproduce.{name}.interval"] = "?", "(not read off)"
     counts = [ANSWERS[figure["answer"]] for figure in data["figures"]]
     texts["reproduce.claims"] = word(len(counts))
     for answer in ANSWERS.values():
@@ -126,8 +139,11 @@ def names(read: Load) -> Names:
 
 
 def _foretold(figures_: dict[str, Any]) -> dict[str, str]:
-    told = figures_["control"]["foretold_numbers"]
-    return {"lora-lr": told["alpha/r"], "rslora-lr": told["alpha/sqrt(r)"]}
+    found = {}
+    for figure, of in (("control", ""), ("control-sgd", "sgd-")):
+        told = figures_[figure]["foretold_numbers"]
+        found |= {f"{of}lora-lr": told["alpha/r"], f"{of}rslora-lr": told["alpha/sqrt(r)"]}
+    return found
 
 
 def _best(rows: list[list[str]]) -> dict[str, str]:
