@@ -87,9 +87,9 @@ class Stack:
             for name, log in ((group.down, self.logs.down_square), (group.up, self.logs.up_square)):
                 if name in squares:
                     log[at, mine] = squares[name]
-            norms = torch.stack(list(squares.values())).sum(0).sqrt()
             for (rows, optimizer), state in zip(group.runs, states, strict=True):
-                step(group, rows, optimizer, state, t=at + 1, norms=norms[rows])
+                norms = torch.stack(list(squares.values())).sum(0).sqrt()[rows] if optimizer.option("clip") else None
+                step(group, rows, optimizer, state, t=at + 1, norms=norms)
             group.refresh()
         self.done[0] = at + 1
 
