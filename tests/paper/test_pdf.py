@@ -97,8 +97,8 @@ def test_a_figure_with_other_ranks(tmp_path):
     def change(data: dict[str, Any]) -> None:
         for figure in data["figures"]:
             if figure["name"] in ("perplexity", "gradient-norm"):
-                (table,) = figure["tables"]
-                table["rows"] = [*table["rows"], ["2048 (above the width)", "diverged", *table["rows"][-1][2:]]]
+                for table in figure["tables"]:
+                    table["rows"] = [*table["rows"], ["2048 (above the width)", "diverged", *table["rows"][-1][2:]]]
 
     build(tmp_path / "paper.pdf", read=altered(reproduce=change), folder=tmp_path)
 
