@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 
 from rsverify.training.blocklinear import Switch
 from rsverify.training.stack import Stack
+from rsverify.training.watching import take, watch
 
-POLL_SECONDS = 0.02
 KEPT = 31 << 20
 """Bytes. glibc gives blocks larger than any freed before back to the system, to be faulted in page by page at the next step; it learns
 up to 32 MiB from the first block that is freed."""
@@ -48,40 +47,18 @@ def run_in_threads(
         torch.set_num_threads(1)  # this thread's own number
         try:
             torch.empty(KEPT, dtype=torch.uint8)
-            if not int(stack.done[0]):
-                with lock:
-                    stack.draw()
-            while int(stack.done[0]) < stack.steps and not flag.is_set():
-                with lock:
-                    stack.advance(switch)
+            take(stack, switch, lock, halted=flag.is_set)
         except BaseException as error:
             errors.append(error)
             flag.set()
 
     workers = [threading.Thread(target=work, args=pair, daemon=True) for pair in zip(stacks, locks, strict=True)]
-    for worker in workers:
-        worker.start()
-    last = time.monotonic()
     try:
-        while any(worker.is_alive() for worker in workers):
-            next(worker for worker in workers if worker.is_alive()).join(POLL_SECONDS)
-            if stopped():
-                flag.set()
-            if report:
-                report()
-            if pause and time.monotonic() - last > pause_every and not flag.is_set():
-                for lock in locks:
-                    lock.acquire()
-                try:
-                    pause()
-                finally:
-                    for lock in locks:
-                        lock.release()
-                last = time.monotonic()
+        watch(
+            workers, locks, halt=flag.set, stopped=lambda: flag.is_set() or stopped(),
+            report=report, pause=pause, pause_every=pause_every,
+        )  # fmt: skip
     finally:
-        flag.set()
-        for worker in workers:
-            worker.join()
         torch.set_num_threads(before)
     if errors:
         raise errors[0]

@@ -13,7 +13,6 @@ import mmap
 import multiprocessing
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,8 +23,7 @@ from torch import Tensor
 from rsverify.errors import BudgetError, RsverifyError
 from rsverify.training.blocklinear import Switch
 from rsverify.training.stack import Stack
-
-POLL_SECONDS = 0.02
+from rsverify.training.watching import take, watch
 
 
 def shared_zeros(shape: Sequence[int], *, dtype: torch.dtype, device: Any = None) -> Tensor:
@@ -77,29 +75,11 @@ def run_in_workers(
         context.Process(target=_work, args=(stack, switch, lock, flag, pipe[1]), daemon=True)
         for stack, lock, pipe in zip(stacks, locks, pipes, strict=True)
     ]
-    for worker in workers:
-        worker.start()
-    last = time.monotonic()
-    try:
-        while any(worker.is_alive() for worker in workers):
-            next(worker for worker in workers if worker.is_alive()).join(POLL_SECONDS)
-            if stopped() or any(worker.exitcode not in (None, 0) for worker in workers):
-                flag[0] = 1
-            if report:
-                report()
-            if pause and time.monotonic() - last > pause_every and not flag[0]:
-                for lock in locks:
-                    lock.acquire()
-                try:
-                    pause()
-                finally:
-                    for lock in locks:
-                        lock.release()
-                last = time.monotonic()
-    finally:
-        flag[0] = 1
-        for worker in workers:
-            worker.join()
+    watch(
+        workers, locks, halt=lambda: flag.fill_(1),
+        stopped=lambda: stopped() or any(worker.exitcode not in (None, 0) for worker in workers),
+        report=report, pause=pause, pause_every=pause_every,
+    )  # fmt: skip
     for worker, (receive, _) in zip(workers, pipes, strict=True):
         if worker.exitcode:
             if receive.poll():
@@ -116,12 +96,7 @@ def _work(stack: Stack, switch: Switch, lock: Any, flag: Tensor, pipe: Any) -> N
     torch.set_num_threads(1)
     _keep_freed_memory()
     try:
-        if not int(stack.done[0]):
-            with lock:
-                stack.draw()
-        while int(stack.done[0]) < stack.steps and not int(flag[0]):
-            with lock:
-                stack.advance(switch)
+        take(stack, switch, lock, halted=lambda: bool(flag[0]))
     except BaseException as error:
         told = str(error) if isinstance(error, RsverifyError) else f"a worker failed:\n{traceback.format_exc()}"
         pipe.send_bytes(told.encode())
