@@ -9,9 +9,10 @@ from rsverify import cli
 from rsverify.conformance.registry import Wrong, checks
 from rsverify.conformance.xfails import expected_for, read_xfails
 from rsverify.errors import InputError
-from rsverify.interop.peft import models, operations
+from rsverify.interop.peft import models
 from rsverify.interop.peft.everything import check_everything, every_target, exit_code, known_checks
 from rsverify.interop.peft.known import shipped
+from rsverify.interop.peft.operations import scales
 from rsverify.interop.peft.target import known_as
 
 pinned = pytest.mark.skipif(version("peft") != "0.21.2", reason="the list is that of PEFT 0.21.2")
@@ -46,7 +47,7 @@ def test_a_check_of_operations_passes_on_a_library_that_keeps_its_promise(monkey
     from peft.tuners.lora.layer import LoraLayer
 
     with pytest.raises(ZeroDivisionError):
-        operations.check_scale_layer_zero()
+        scales.check_scale_layer_zero()
     kept = {}
 
     def scale(self, factor):
@@ -55,10 +56,10 @@ def test_a_check_of_operations_passes_on_a_library_that_keeps_its_promise(monkey
 
     monkeypatch.setattr(LoraLayer, "scale_layer", scale)
     monkeypatch.setattr(LoraLayer, "unscale_layer", lambda self, factor=None: self.scaling.update(kept))
-    operations.check_scale_layer_zero()
+    scales.check_scale_layer_zero()
     monkeypatch.setattr(LoraLayer, "unscale_layer", lambda self, factor=None: None)
     with pytest.raises(Wrong, match="scale_layer"):
-        operations.check_scale_layer_zero()
+        scales.check_scale_layer_zero()
 
 
 def test_every_check_of_layers_passes_somewhere_and_fails_somewhere():
