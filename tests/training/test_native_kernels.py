@@ -337,3 +337,26 @@ def test_later_tokens_do_not_reach_earlier_ones(kernels: Kernels) -> None:
     after = attend(kernels, at, q, k, v, signal).out
     assert (before[:40] == after[:40]).all()
     assert (before[40:] != after[40:]).any()
+
+
+@pytest.mark.parametrize("merged", [0, 1])
+@pytest.mark.parametrize(("n", "d", "r"), [(14, 16, 12), (58, 64, 48), (300, 128, 91)])
+def test_a_linear_stays_within_its_scratch(kernels: Kernels, n: int, d: int, r: int, merged: int) -> None:
+    """Fewer rows than widths and a rank below them, on the merged route: V'X is then the largest operand that is packed."""
+    W, X, V, A, B = (kernels.drawn(*shape, seed=seed) for seed, shape in enumerate([(d, d), (n, d), (n, d), (r, d), (d, r)]))
+    gamma = np.full(1, 0.5, dtype=kernels.dtype)
+    Y, dX, grad_A, grad_B, kept = (kernels.empty(*shape) for shape in [(n, d), (n, d), (r, d), (d, r), (max(n, d), max(d, r))])
+    part = build.Part(0, 1, r, merged, 2 * d * r, *(z.ctypes.data for z in (A, B, gamma, grad_A, grad_B, kept)))
+    scratch = kernels.empty(kernels.size("linear_scratch", n, d, d, r) + 4096)
+    for name, given in (("linear", (W, X, None, Y)), ("linear_back", (W, X, V, dX))):
+        more = () if name == "linear" else (ctypes.c_int(0),)
+        last = (None, scratch) if name == "linear" else (scratch,)
+        sizes = [ctypes.c_int64(size) for size in (1, n, d, d)]
+        passed = [z if not isinstance(z, np.ndarray) else ctypes.c_void_p(z.ctypes.data) for z in (*sizes, *given, *more)]
+        passed += [ctypes.byref(part), ctypes.c_int64(1), *(z if z is None else ctypes.c_void_p(z.ctypes.data) for z in last)]
+        getattr(kernels.library, f"rsv_{name}")(*passed)
+    assert np.isnan(scratch[-4096:]).all(), "wrote past its scratch"
+    x, v, a, b, w = (z.astype(np.float64) for z in (X, V, A, B, W))
+    G = 0.5 * v.T @ x
+    for got, want in ((Y, x @ (w + 0.5 * b @ a).T), (dX, v @ (w + 0.5 * b @ a)), (grad_A, b.T @ G), (grad_B, G @ a.T)):
+        within(got, want, (n + 2 * d + r) * kernels.eps)

@@ -24,7 +24,8 @@ int64_t rsv_linear_scratch(int64_t n, int64_t d_in, int64_t d_out, int64_t rank)
 {
     const int64_t weight = greater(packed_size(d_in, d_out), packed_size(d_out, d_in));
     const int64_t narrow = greater(packed_size(d_in, rank), greater(packed_size(rank, d_out), greater(packed_size(n, rank), packed_size(d_out, rank))));
-    const int64_t wide = greater(packed_size(rank, d_in), packed_size(n, d_in));
+    /* The last is V'X, which `back_merged` packs. */
+    const int64_t wide = greater(packed_size(rank, d_in), greater(packed_size(n, d_in), packed_size(d_out, d_in)));
     return 2 * weight + greater(narrow, wide) + greater(n * rank, d_out * d_in) + LANES;
 }
 
