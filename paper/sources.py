@@ -121,6 +121,12 @@ def vouched(found: Stale, entries: list[dict[str, str]]) -> str | None:
     return None
 
 
+def living(entries: list[dict[str, str]], sources: Mapping[str, Source] = SOURCES, *, root: Path = ROOT) -> list[dict[str, str]]:
+    """The entries that vouch for a change that is there; the others are superseded, by evidence made anew or by a further change."""
+    found = [it for name, source in sources.items() for it in changed(name, source, root=root)]
+    return [entry for entry in entries if any(vouched(it, [entry]) for it in found)]
+
+
 def stale(sources: Mapping[str, Source] = SOURCES, *, root: Path = ROOT) -> list[Stale]:
     """Every change of a room that nobody vouches for: empty where the evidence speaks of the code that is there."""
     entries = carried(root=root)

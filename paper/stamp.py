@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from paper.sources import CARRIED, ROOT, SOURCES, carried, changed, load, stale, vouched
+from paper.sources import CARRIED, ROOT, SOURCES, carried, changed, living, load, stale, vouched
 from rsverify.report.rooms import KINDS, PREFIX, hash_of, recorded
 
 
@@ -53,9 +53,9 @@ def stamp(name: str, *, as_of: str | None, because: str | None, missing: bool = 
 
 
 def carry(name: str, because: str) -> None:
-    """Vouch for every change of the file's rooms as it stands now."""
+    """Vouch for every change of the file's rooms as it stands now; entries that vouch for nothing any more are dropped."""
     found = list(changed(name, SOURCES[name]))
-    kept = [entry for entry in carried() if entry["source"] != name]
+    kept = [entry for entry in living(carried()) if entry["source"] != name]
     kept += [{"source": name, "room": it.room, "recorded": it.recorded, "now": it.now, "because": because} for it in found if it.recorded]
     CARRIED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from paper.naming import Load, Names
 from paper.naming.shown import listed, word
-from paper.sources import SOURCES, carried, changed, vouched
+from paper.sources import SOURCES, carried, changed, living, vouched
 
 
 def names(read: Load) -> Names:
-    out, entries = Names(), carried()
+    out, entries = Names(), living(carried())
     table = out.tables["sources"] = []
     packages: dict[str, str] = {}
     for name, source in SOURCES.items():

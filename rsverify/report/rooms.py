@@ -10,7 +10,8 @@ from rsverify.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the package: the checkout, or site-packages."""
-KINDS = (".py", ".json")
+KINDS = (".py", ".json", ".c", ".h")
+"""The files of a room that are its source. Weights are not among them: their hash stands in a .json beside them."""
 PREFIX = "room "
 """What the name of a room's hash begins with among the hashes of a provenance."""
 
@@ -26,7 +27,7 @@ def hash_of(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def room_hash(room: str, *, root: Path = ROOT) -> str:
-    """The hash of a room: every .py and .json file below the folder, or the one file, that `room` names from the root.
+    """The hash of a room: every file of `KINDS` below the folder, or the one file, that `room` names from the root.
 
     Raises: InputError where there is no such room, or nothing in it to hash.
     """

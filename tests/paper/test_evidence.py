@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paper.sources import ROOT, SOURCES, Source, changed, load, stale
+from paper.sources import ROOT, SOURCES, Source, changed, living, load, stale
 from rsverify.report.rooms import room_hashes
 
 
@@ -46,6 +46,19 @@ def test_planted_stale_evidence_is_seen(small):
     assert (found.source, found.room) == ("e", "room.py") and found.recorded != found.now
 
 
+def test_a_changed_header_makes_evidence_stale(tmp_path):
+    """A room holds its kernels too: what a compiler reads decides numbers as what Python reads."""
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "program.py").write_text("x = 1\n")
+    (tmp_path / "room" / "sizes.h").write_text("#define LANES 8\n")
+    (tmp_path / "e.json").write_text(json.dumps({"provenance": {"hashes": room_hashes(["room"], root=tmp_path)}}))
+    sources = {"e": Source("e.json", "made", ("room",))}
+    assert stale(sources, root=tmp_path) == []
+    (tmp_path / "room" / "sizes.h").write_text("#define LANES 16\n")
+    (found,) = stale(sources, root=tmp_path)
+    assert found.room == "room"
+
+
 def test_evidence_that_never_said_is_stale(small):
     root, source = small
     (root / source.path).write_text(json.dumps({"provenance": {"hashes": {}}}))
@@ -60,5 +73,7 @@ def test_a_change_is_carried_only_as_it_was_read(small):
     entry = {"source": "e", "room": "room.py", "recorded": found.recorded, "now": found.now, "because": "a comment"}
     (root / "paper" / "evidence" / "carried.json").write_text(json.dumps([entry]))
     assert stale({"e": source}, root=root) == []
+    assert living([entry], {"e": source}, root=root) == [entry]
     (root / "room.py").write_text("x = 2  # one\n")
     assert len(stale({"e": source}, root=root)) == 1
+    assert living([entry], {"e": source}, root=root) == [], "the paper would print a reason for a change that is no more"

@@ -1,13 +1,16 @@
 """The whole way at tiny sizes: real cells, journal, resume, page, command line; and a wrong cell flips a verdict."""
 
 import json
+import shutil
 import signal
+from functools import partial
 
 import pytest
 import torch
 
 from rsverify.cli import main
 from rsverify.errors import InputError, UnknownName
+from rsverify.report.rooms import ROOT, room_hashes
 from rsverify.studies.reproduce import cells, quick, reproduce
 from rsverify.studies.reproduce import plan as plans
 from rsverify.studies.reproduce.cells import spectrum
@@ -143,8 +146,12 @@ def test_a_journal_of_another_plan_or_other_code_is_refused_with_the_difference(
     run(tmp_path, plan=plan)
     with pytest.raises(JournalError, match="setting steps: journal has 1, this run 2"):
         run(tmp_path, plan=plans.changed(plan, steps=2))
-    monkeypatch.setattr(study, "code_hash", lambda: "other")
-    with pytest.raises(JournalError, match="setting code"):
+    house = tmp_path / "house"
+    shutil.copytree(ROOT / "rsverify", house / "rsverify", ignore=shutil.ignore_patterns("__pycache__"))
+    with (house / "rsverify" / "training" / "native" / "vec.h").open("a") as header:
+        header.write("/* changed */\n")
+    monkeypatch.setattr(study, "room_hashes", partial(room_hashes, root=house))
+    with pytest.raises(JournalError, match=r"\(setting room rsverify/training: journal has \S+, this run \S+\)"):
         run(tmp_path, plan=plan)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-import rsverify
 from rsverify.errors import InputError
+from rsverify.report.rooms import room_hashes
 from rsverify.studies.reproduce.figure import Figure, Foretold, as_figures
 from rsverify.studies.reproduce.judging import Finding
 from rsverify.studies.reproduce.plan import Plan
@@ -20,6 +19,11 @@ from rsverify.sweep.executors import SerialExecutor
 
 ROUNDS = 8
 """Of asking the figures for further cells: each refinement takes one, and the plan allows fewer."""
+CODE = (
+    "rsverify/studies/reproduce/cells.py", "rsverify/training", "rsverify/definitions", "rsverify/statistics/streams.py",
+    "rsverify/statistics/wishart.py",
+)  # fmt: skip
+"""The source that the numbers of cells depend on: a journal of other code is refused, one of other words is not."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -71,7 +75,7 @@ def reproduce(
     """
     chosen = as_figures(figure)
     refuse_unwritable_folder(out)
-    identity = Identity("reproduce", settings={**plan.to_dict(), "code": code_hash()})
+    identity = Identity("reproduce", settings={**plan.to_dict(), **room_hashes(CODE)})
     with Journal(out / "journal.sqlite", identity) as journal:
         foretold = {f.name: f.prediction(plan) for f in chosen}
         _write_predictions(foretold, out / "predictions.json")
@@ -140,17 +144,6 @@ def refuse_unwritable_folder(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"out={str(out)!r} cannot be written ({error.strerror}); give another folder with --out") from None
-
-
-def code_hash() -> str:
-    """A hash of the source that the numbers of cells depend on: a journal of other code is refused, one of other words is not."""
-    root = Path(rsverify.__file__).parent
-    files = [root / "studies/reproduce/cells.py", *sorted((root / "training").rglob("*.py")), *sorted((root / "definitions").rglob("*.py"))]
-    files += [root / "statistics/streams.py", root / "statistics/wishart.py", root / "training/data/base.json"]
-    found = hashlib.sha256()
-    for file in files:
-        found.update(file.name.encode() + b"\0" + file.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def _write_predictions(foretold: dict[str, Foretold], path: Path) -> None:
