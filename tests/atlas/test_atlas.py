@@ -1,18 +1,23 @@
 """The atlas: its answers, a wrong shipped rule, a corrupted witness, bad input, resuming."""
 
 import json
+import re
 from dataclasses import replace
+from fractions import Fraction
+from html import unescape
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import rsverify as rv
 from rsverify.errors import InputError, UnknownName
 from rsverify.records import Agreement, to_json
-from rsverify.report.atlas import markdown, matrix, page
+from rsverify.report.atlas import markdown, matrix, page, show
 from rsverify.studies.atlas import atlas, cells, plainly, study, variants
 from rsverify.studies.atlas.answers import witnesses_of
 from rsverify.studies.atlas.fingerprint import fingerprint
+from rsverify.studies.atlas.rules import power_text, rule_with_power
 from rsverify.studies.atlas.variants import built_in
 from rsverify.sweep.journal import JournalError
 
@@ -32,7 +37,7 @@ def agreements(found) -> set[Agreement]:
 
 def test_two_witnesses_say_when_the_root_rule_is_right(lora):
     assert of(lora, "sgd").sentence.startswith("1/sqrt(r) is right here; the shipped alpha/r collapses")
-    assert of(lora, "adamw").sentence.startswith("1/sqrt(r) is wrong here (grows as r**0.5); the shipped alpha/r is stable")
+    assert of(lora, "adamw").sentence.startswith("1/sqrt(r) is wrong here (grows as r**(1/2)); the shipped alpha/r is stable")
     assert agreements(lora) == {"confirmed"} and lora.exit_code == 0
     assert of(lora, "sgd").stable_from == ("symbolic", "montecarlo")
 
@@ -159,6 +164,46 @@ def test_a_quick_atlas_answers_the_seven_in_words():
     words = {(p.variant, p.optimizer): (p.word, p.instead) for p in found.plain}
     assert words["lora", "sgd"] == ("yes", "alpha/sqrt(r)") and words["lora", "adamw"] == ("no", "alpha/r")
     assert words["hira", "sgd"] == ("yes", "1/sqrt(r)") and words["vera", "adamw"] == ("no", "1")
+
+
+@pytest.mark.parametrize(
+    ("p", "written"),
+    [(Fraction(1, 2), "r**(1/2)"), (Fraction(-1), "r**-1"), (Fraction(1), "r"), (Fraction(-5, 2), "r**(-5/2)"), (0.5, "r**0.50"),
+     (-1.437, "r**-1.44"), (0.997, "r"), (-0.001, "r**0.00"), (-0.0, "r**0.00")],
+)  # fmt: skip
+def test_a_derived_power_is_a_fraction_and_a_simulated_one_has_two_decimals(p, written):
+    assert power_text("r", p) == written
+
+
+@pytest.mark.parametrize(
+    ("p", "rule"), [("2", "alpha/r**2"), ("3/2", "alpha/r**(3/2)"), ("1/2", "alpha/sqrt(r)"), ("0", "alpha"), ("-1/2", "alpha*sqrt(r)"),
+                    ("-1", "alpha*r"), ("-2", "alpha*r**2")],
+)  # fmt: skip
+def test_a_rule_has_its_powers_in_the_same_form(p, rule):
+    assert rule_with_power("alpha/r", Fraction(p)).text == rule and rv.ScalingRule(rule).power == Fraction(p)
+    matched = rule_with_power("alpha/r", Fraction(p), match_at=9)
+    assert "**(-1)" not in matched.text and rv.ScalingRule(matched.text).gamma(9, 20.0) == pytest.approx(20 / 9, rel=1e-12)
+
+
+def test_whatever_is_printed_has_its_powers_in_one_form(capsys):
+    """Theory's powers are fractions and no decimals stand in a text whose numbers are all derived; decimals have two places."""
+    found = atlas(["lora", "loha", "lokr-lycoris", "fourierft"], quick=True)
+    show(to_json(found), Console(width=1000))
+    data = to_json(found)
+    printed = {"terminal": capsys.readouterr().out, "page": unescape(page(data, command="x")), "markdown": markdown(data)}
+    assert any("**" in flag for flag in found.flags), "the page would show no power of a flag"
+    for where, text in printed.items():
+        powers = re.findall(r"\*\*(\(.*?\)|[-\d./]*\d)", text)
+        assert powers and not [p for p in powers if not re.fullmatch(r"-?\d+|\(-?\d+/\d+\)|-?\d+\.\d\d", p)], where
+    for answer in found.answers:
+        rows = [e.row for e in found.entries if (e.variant, e.row.claim.optimizer) == (answer.variant, answer.optimizer)
+                and e.row.claim.regime == answer.regime and "context" not in e.roles]  # fmt: skip
+        if all(row.predicted is not None and row.predicted.exponent is not None for row in rows):
+            assert "." not in "".join(re.findall(r"\*\*([-\d.]*\d)", answer.sentence)), answer.sentence
+    for plain in found.plain:
+        if "simulated" not in plain.why:
+            assert "." not in "".join(re.findall(r"\*\*([-\d.]*\d)", plain.why)), plain.why
+    assert any("**(" in a.sentence for a in found.answers) and any("**(" in p.why for p in found.plain)
 
 
 def test_a_wrong_row_changes_the_word(monkeypatch):

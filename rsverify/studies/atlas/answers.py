@@ -38,10 +38,10 @@ def _together(rows: Sequence[Row]) -> Agreement:
     return "refuted" if "refuted" in said else "confirmed" if said == {"confirmed"} else "inconclusive"
 
 
-def exponent(row: Row) -> float | None:
-    """The power of r that the row's quantity has: derived where it is, else simulated, else of PEFT's layer."""
+def exponent(row: Row) -> Fraction | float | None:
+    """The power of r that the row's quantity has: a fraction where it is derived, else as simulated, else of PEFT's layer."""
     if row.predicted is not None and row.predicted.exponent is not None:
-        return float(row.predicted.exponent)
+        return row.predicted.exponent
     seen = row.estimated or row.measured
     return None if seen is None else seen.exponent
 
@@ -50,9 +50,9 @@ def _how(row: Row) -> str:
     e = exponent(row)
     if row.agreement == "refuted":
         return "contradictory: the witnesses disagree"
-    size = "" if e is None else f" as r**{e:.2g}"
+    size = "" if e is None else f" as {power_text('r', e)}"
     return {"stable": "stable", "collapses": f"collapses{size}", "explodes": f"grows{size}", "zero": "zero"}.get(
-        row.stability, f"not settled (near r**{e:.2g})" if e is not None else "not settled"
+        row.stability, f"not settled (near {power_text('r', e)})" if e is not None else "not settled"
     )  # fmt: skip
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from rsverify.studies.atlas.record import Answer, Plain
+from rsverify.studies.atlas.rules import power_text, rounded
 
 ASKED = ("lora", "loha", "lokr", "vera", "hira", "pissa", "randlora")
 WHERE = {"width": "for r far below the widths", "rank": "for r beyond them"}
-ROOT = Fraction(1, 2)
 
 
 def plainly(answers: Sequence[Answer]) -> tuple[Plain, ...]:
@@ -49,28 +49,29 @@ def _why(group: Sequence[Answer]) -> str:
     )
 
 
-def terms_of(answer: Answer) -> tuple[float, float, bool] | None:
-    """(a, b) of gamma**a * r**b and whether it is derived; None where nobody knows it. Of several terms the first power of lr."""
+def terms_of(answer: Answer) -> tuple[Fraction, Fraction] | tuple[float, float] | None:
+    """(a, b) of gamma**a * r**b: fractions where they are derived, else as simulated; None where nobody knows them.
+
+    Of several terms that of the first power of lr.
+    """
     if answer.terms:
         a, b, _ = min(answer.terms, key=lambda term: (term[2], -term[1]))
-        return float(a), float(b), True
-    return None if answer.measured_terms is None else (*answer.measured_terms, False)
+        return a, b
+    return answer.measured_terms
 
 
 def _size(answer: Answer) -> str:
     terms = terms_of(answer)
     if terms is None:
         return "an amount that nobody knows"
-    a, b, derived = terms
-    rounded = (("gamma", round(a, 2)), ("r", round(b, 2)))
-    powers = [f"{name}**{power:g}" if power != 1 else name for name, power in rounded if power != 0]
-    return "lr * " + " * ".join(powers) + ("" if derived else " (simulated)")
+    powers = [power_text(name, p) for name, p in zip(("gamma", "r"), terms, strict=True) if rounded(p) != 0]
+    return "lr * " + " * ".join(powers) + ("" if answer.terms else " (simulated)")
 
 
 def _under_root(answer: Answer) -> str:
     """What 1/sqrt(r) makes of it, from the row that was judged."""
     terms = terms_of(answer)
-    power = "" if terms is None else f" as r**{round(terms[1] - terms[0] / 2, 2):g}"
+    power = "" if terms is None else f" as {power_text('r', terms[1] - terms[0] / 2)}"
     return {
         "stable": "1/sqrt(r) keeps that free of r",
         "collapses": f"under 1/sqrt(r) it falls{power}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rsverify.definitions.rules import ScalingRule
+from rsverify.report.formulas import power
 
 ROOT = Fraction(1, 2)
 
@@ -34,22 +35,25 @@ def rule_with_power(shipped: str, p: Fraction, *, match_at: int | None = None) -
     front = "alpha" if old.expression is not None and "alpha" in old.expression.names else "1"
     text = front + _decay(p)
     if match_at is not None:
-        lead = power_text(str(match_at), p - old.power)
-        text = f"{lead}*{text}" if lead else text
+        text = f"{power_text(str(match_at), p - old.power)}*{text}"
     return Named(text, p)
 
 
 def _decay(p: Fraction) -> str:
     if p == 0:
         return ""
-    grows = {Fraction(-1): "*r", Fraction(-1, 2): "*sqrt(r)"}
-    falls = {Fraction(1): "/r", ROOT: "/sqrt(r)"}
-    return (falls | grows).get(p) or (f"/r**({p})" if p > 0 else f"*r**({-p})")
+    roots = {ROOT: "/sqrt(r)", -ROOT: "*sqrt(r)"}
+    return roots.get(p) or ("/" if p > 0 else "*") + power_text("r", abs(p))
 
 
-def power_text(base: str, p: Fraction) -> str:
-    """base**p, empty for p = 0."""
-    return "" if p == 0 else base if p == 1 else f"{base}**({p})"
+def power_text(base: str, p: Fraction | float) -> str:
+    """base**p: a derived power as the fraction that it is, r**(1/2); one read off a simulation with two decimals, r**0.49."""
+    return power(base, str(p) if isinstance(p, Fraction) else "1" if rounded(p) == 1 else f"{rounded(p):.2f}")
+
+
+def rounded(p: Fraction | float) -> float:
+    """As a simulated power is written, and no minus before nothing."""
+    return round(float(p), 2) + 0.0
 
 
 def flags(variant: str, rules: Sequence[Named], *, alpha: float, reference: int) -> list[str]:
