@@ -69,6 +69,13 @@ def test_what_cannot_be_stacked_is_refused_with_what_can(adapter, why, tmp_path,
     ("words", "said"),
     [
         (["--targets", "value"], "end in: q, k, v, o, gate, up, down"),
+        (
+            ["--targets", "q,blocks"],
+            "targets='blocks' matches 'blocks', which is no nn.Linear; this model's linears end in: q, k",
+        ),
+        (["--targets", "*norm*"], "which is no nn.Linear; this model's linears end in: q, k, v, o, gate, up, down (28 in all"),
+        (["--targets", "(q|v)"], "targets='(q|v)' matches no module; this model's linears end in: q, k, v, o, gate, up, down (28 in all"),
+        (["--targets", "[q"], "or a glob of the full name such as '*q' (no regular expression)"),
         (["--tokens", "100000"], "shorter than one batch"),
         (["--memory", "much"], "memory='much'"),
         (["--memory", "3"], "memory='3'"),
@@ -85,4 +92,52 @@ def test_refuses(words, said, tmp_path, text, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert run("lora", "--text", text, "--out", tmp_path / "run", *words) == 2
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_little_memory_says_what_to_lower(tmp_path, text, capsys, monkeypatch):
+    from rsverify.training import outofmemory
+
+    monkeypatch.setattr(outofmemory, "available_bytes", lambda device: 1e6)
+    assert run("lora", "--ranks", "4,64", "--tokens", 16, "--text", text, "--out", tmp_path / "run") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "ask for at most" in said and "or lower the largest rank from 64 to about" in said and "Traceback" not in said
+
+
+def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, text, capsys, monkeypatch):
+    import torch
+
+    from rsverify.training.stack import Stack
+
+    def advance(self, switch):
+        raise torch.OutOfMemoryError("no bytes left")
+
+    monkeypatch.setattr(Stack, "advance", advance)
+    assert run("lora", "--ranks", "4,8", "--tokens", 16, "--text", text, "--workers", 1, "--out", tmp_path / "run") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "out of memory in a step: lower memory from 64 MiB to" in said and "Traceback" not in said
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A Hugging Face model of one small block, without a tokenizer."""
+    transformers = pytest.importorskip("transformers", reason="pip install 'rsverify[realmodel]'")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=256, max_position_embeddings=32, **sizes))
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--targets", "value"], "'value' matches no linear; this model's linears end in: q_proj, k_proj, v_proj, o_proj"),
+        (["--targets", "q_proj,norm"], "'norm' matches no linear; this model's linears end in: q_proj"),
+        (["--targets", "(q|v)_proj"], "'(q|v)_proj' matches no linear; this model's linears end in: q_proj"),
+        (["--tokens", "1000"], "one batch needs 1000 (1 sequences of 1000"),
+    ],
+)
+def test_refuses_with_a_model_from_a_folder(words, said, tmp_path, text, folder, capsys):
+    assert run("lora", "--model", folder, "--text", text, "--out", tmp_path / "run", *words) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch import nn
 
 from rsverify.errors import BudgetError, InputError
 from rsverify.statistics.streams import stream
+from rsverify.training import outofmemory
 from rsverify.training.configuration import Configuration, grid
 from rsverify.training.outofmemory import out_of_memory, refuse_too_much
+from rsverify.training.stack import Stack
 from rsverify.training.stacked import train_stacked
 from rsverify.training.task import module_task
 
@@ -91,11 +94,39 @@ def test_a_loss_made_inside_the_model():
         ({"targets": ("first", "unused")}, "'unused' is never called"),
         ({"targets": ("second",)}, "linears end in: first, again, unused"),
         ({"targets": ("norm",)}, "which is no nn.Linear"),
+        (
+            {"targets": ("no*",)},
+            r"targets='no\*' matches 'norm', which is no nn.Linear; .* end in: first, again, unused",
+        ),
+        ({"targets": ("(first|again)",)}, r"matches no module; .* end in: first, again, unused .*\(no regular expression\)"),
+        ({"targets": "first"}, r"is a text; expected a sequence of patterns, e.g. \['first'\]"),
+        ({"targets": ()}, "names nothing to adapt; .* end in: first, again, unused"),
     ],
 )
 def test_what_cannot_be_trained_is_said(change, said):
     with pytest.raises(InputError, match=said):
         train_stacked(net_task(Net(), **change), TWO, steps=1)
+
+
+def test_a_task_without_targets_is_refused():
+    with pytest.raises(InputError, match=r"targets=\(\): the task names no linear to adapt"):
+        train_stacked(replace(net_task(Net()), targets=()), TWO, steps=1)
+
+
+@pytest.mark.parametrize("mixes", [False, True], ids=["folded", "one after another"])
+def test_nan_in_the_data_of_one_configuration_stops_that_one(mixes):
+    """Marked where its loss is NaN; the others are those of a run without it."""
+    task = net_task(Net(RowMixer() if mixes else None))
+
+    def batch(step, data):
+        found = dict(task.batch(step, 0))
+        return {"x": torch.full_like(found["x"], float("nan"))} if (step, data) == (1, 1) else found
+
+    odd = Configuration(2, "alpha/r", adapter=MOVED, lr=1e-2, data=1)
+    run = train_stacked(replace(task, batch=batch), [TWO[0], odd, TWO[1]], steps=3)
+    assert run.diverged == (None, 1, None)
+    assert np.isfinite(run.loss[1, 0]) and np.isnan(run.loss[1, 1:]).all()
+    assert_equal(task, run, 3, chosen=(0, 2))
 
 
 def test_too_little_memory_says_what_to_lower():
@@ -109,6 +140,25 @@ def test_too_little_memory_says_what_to_lower():
     assert "halve the tokens" in str(out_of_memory(MemoryError(), memory=1 << 30, copies=1, bytes_each=1 << 30))
     other = RuntimeError("something else")
     assert out_of_memory(other, memory=1, copies=1, bytes_each=1) is other
+
+
+def test_training_that_would_not_fit_is_refused_before_work(monkeypatch):
+    """What a run of many configurations meets: the memory that is there is asked before the first pass."""
+    monkeypatch.setattr(outofmemory, "available_bytes", lambda device: 1e6)
+    monkeypatch.setattr(Stack, "draw", lambda self: pytest.fail("factors were drawn"))
+    with pytest.raises(BudgetError, match=r"20 configurations need .* are there: ask for at most \d+ of them .* from 64 to about \d+"):
+        train_stacked(small_task(), grid([4, 64], ["alpha/r"], seeds=range(10)), steps=1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("memory", "said"), [(1 << 30, r"lower memory from 1 GiB to 512 MiB \(now \d+ "), (1, "halve the tokens")])
+def test_memory_that_ends_in_a_step_is_told_with_what_to_lower(monkeypatch, workers, memory, said):
+    def advance(self, switch):
+        raise torch.OutOfMemoryError("no bytes left")
+
+    monkeypatch.setattr(Stack, "advance", advance)
+    with pytest.raises(BudgetError, match="out of memory in a step: .*" + said):
+        train_stacked(small_task(), grid([2, 4], ["alpha/r"], seeds=range(2)), steps=1, memory=memory, workers=workers)
 
 
 FAMILIES = {

@@ -94,14 +94,64 @@ def test_draws_differ_between_layers_draws_ranks_and_seeds():
         assert not torch.equal(base["a"].factor("A"), other.factor("A")[:3])
 
 
-def test_targets():
-    net = nn.ModuleDict({"block": nn.ModuleDict({"q": nn.Linear(2, 2), "k": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})})
-    assert find_targets(net, ["q"]) == ("block.q",)
-    assert find_targets(net, ["block.*"]) == ("block.q", "block.k")
-    with pytest.raises(InputError, match=r"targets='value' matches no module; .* end in: q, k \(2 in all, e.g. block.q\)"):
-        find_targets(net, ["q", "value"])
-    with pytest.raises(InputError, match="which is no nn.Linear"):
-        find_targets(net, ["norm"])
+def blocks():
+    return nn.ModuleDict({"block": nn.ModuleDict({"q": nn.Linear(2, 2), "k": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})})
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [(["q"], "q"), (["block.k"], "k"), (["block.*"], "qk"), (["*[qv]"], "q"), (["k", "q"], "qk"), (["*", "q"], "qk"), (["?lock.k"], "k")],
+)
+def test_targets_are_names_endings_or_globs_in_the_order_of_the_model(patterns, found):
+    assert find_targets(blocks(), patterns) == tuple(f"block.{name}" for name in found)
+
+
+EXIST = (
+    r"this model's linears end in: q, k \(2 in all, e\.g\. block\.q\); expected a full name, its ending, or a glob .* '\*q' \(no regular"
+)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "said"),
+    [
+        (["q", "value"], "targets='value' matches no module; "),
+        (["norm"], "targets='norm' matches 'block.norm', which is no nn.Linear; "),
+        (["*.norm"], r"targets='\*.norm' matches 'block.norm', which is no nn.Linear; "),
+        (["block"], "targets='block' matches 'block', which is no nn.Linear; "),
+        (["(q|k)"], r"targets='\(q\|k\)' matches no module; "),
+        ([".*q"], r"targets='\.\*q' matches no module; "),
+        (["*[qk"], r"targets='\*\[qk' matches no module; "),
+        (["q", " k"], "targets=' k' matches no module; "),
+        ([""], "targets='' matches no module; "),
+        ([], r"targets=\[\] names nothing to adapt; "),
+    ],
+    ids=[
+        "nothing",
+        "no linear",
+        "glob of no linear",
+        "a parent",
+        "alternatives",
+        "regular expression",
+        "open bracket",
+        "a blank",
+        "empty",
+        "none",
+    ],
+)
+def test_a_pattern_that_does_not_fit_is_told_what_exists_and_what_a_pattern_is(patterns, said):
+    with pytest.raises(InputError, match="^" + said + EXIST):
+        find_targets(blocks(), patterns)
+
+
+def test_one_text_is_no_sequence_of_patterns():
+    """Letter by letter 'qk' would be two linears."""
+    with pytest.raises(InputError, match=r"targets='qk' is a text; expected a sequence of patterns, e\.g\. \['qk'\]"):
+        find_targets(blocks(), "qk")
+
+
+def test_a_model_without_linears_says_so():
+    with pytest.raises(InputError, match=r"targets='q' matches no module; this model has no nn\.Linear$"):
+        find_targets(nn.Sequential(nn.Conv1d(2, 2, 1)), ["q"])
 
 
 def test_two_factors_reads_structure_not_names():

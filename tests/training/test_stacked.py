@@ -414,11 +414,21 @@ def test_divergence_under_matrix_optimizers(optimizer):
         ([], "at least one"),
         ([Configuration(2, "alpha/r", optimizer="normalized-sgd")], "no update for normalized-sgd"),
         ([Configuration(2, "alpha/r", targets=("value",))], "linears end in: q, k, v, o, gate, up, down"),
+        ([Configuration(2, "alpha/r", targets=("q", "*norm"))], "which is no nn.Linear; .* end in: q, k, v, o, gate, up, down"),
+        ([Configuration(2, "alpha/r", targets=("(q|v)",))], r"matches no module; .* such as '\*q' \(no regular expression\)"),
+        ([Configuration(2, "alpha/r", targets=())], r"targets=\(\) names nothing to adapt; .* end in: q, k, v"),
     ],
 )
 def test_refused_before_any_work(configurations, said):
     with pytest.raises(InputError, match=said):
         train_stacked(small_task(), configurations, steps=2)
+
+
+def test_a_linear_that_the_task_does_not_adapt_is_refused():
+    task = small_task()
+    narrow = replace(task, targets=tuple(name for name in task.targets if name.endswith(".q")))
+    with pytest.raises(InputError, match=r"configuration .*targets='blocks.0.attention.v' is not among the task's targets \(2 linears\)"):
+        train_stacked(narrow, [Configuration(2, "alpha/r", targets=("q", "v"))], steps=1)
 
 
 @pytest.mark.parametrize(
