@@ -18,16 +18,21 @@ from torch import Tensor, nn
 from rsverify.training.attach import linear_at
 from rsverify.training.cost import rank_probe_cost, route, weight_probe_cost
 from rsverify.training.layout import Group
+from rsverify.training.native.adam import Stepping
 
 
 @dataclass
 class Part:
-    """The rows of one group in a pass: copies [lo, hi) of the folded batch, rows `rows` of the group."""
+    """The rows of one group in a pass: copies [lo, hi) of the folded batch, rows `rows` of the group.
+
+    `stepping` is their update where the native kernels take it along with the gradients.
+    """
 
     group: Group
     lo: int
     hi: int
     rows: slice
+    stepping: Stepping | None = None
 
 
 @dataclass

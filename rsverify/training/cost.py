@@ -115,6 +115,11 @@ def native_route(*, n: int, d_in: int, d_out: int, r: int) -> Route:
     return "merged" if merged < adapter else "adapter"
 
 
+ENTRY, NATIVE_ENTRY = 60, 230
+"""What every entry of a factor costs a step beside the products, in operations of equal time: its way through memory and the optimizer.
+The second measured at d 64 and 128 and ranks of 4 to 2048, where the products are faster and the memory is the same."""
+
+
 def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]], direct: bool = False, alone: bool = False, native: bool = False
 ) -> float:  # fmt: skip
     """Operations of a step of one configuration on linears of (d_out, d_in), to balance work by; time in such where `direct`, `native`."""
@@ -127,5 +132,5 @@ def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]], direc
         else:
             way = route(n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
             total += step_cost(route=way, n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
-        total += 60 * rank * (d_in + d_out)  # the optimizer's passes over the factors, in operations of equal time
+        total += (NATIVE_ENTRY if native else ENTRY) * rank * (d_in + d_out)
     return total

@@ -144,6 +144,7 @@ class Group:
                 sharing.setdefault((name, law, c.seed, c.draw, gamma), []).append(row)
         adapter, rank = self.configurations[0].adapter, self.rank
         scales: dict[object, float] = {}
+        host = self.w.numpy() if self.w.device.type == "cpu" and self.w.dtype in (torch.float32, torch.float64) else None
         for layer in self.layers:
             d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
             for (name, law, seed, draw, gamma), rows in sharing.items():
@@ -155,8 +156,12 @@ class Group:
                 if one not in scales:
                     scales[one] = law.scale(factor_sizes(adapter, rank=rank, d_in=d_in, d_out=d_out, gamma=gamma))
                 rng = factor_stream(name, rank=rank, seed=seed, draw=draw, layer=layer)
-                drawn = torch.from_numpy(law.standard_draw(rng, place.shape) * scales[one]).to(self.w.dtype)
-                self.w[rows, place.start : place.stop] = drawn.flatten()
+                drawn = (law.standard_draw(rng, place.shape) * scales[one]).reshape(-1)
+                if host is not None:  # numpy holds the interpreter for the whole of a small copy, which other threads then do not fight for
+                    for row in rows:
+                        host[row, place.start : place.stop] = drawn
+                else:
+                    self.w[rows, place.start : place.stop] = torch.from_numpy(drawn).to(self.w.dtype)
         self.refresh()
 
     def refresh(self) -> None:

@@ -15,9 +15,10 @@ from rsverify.training.attach import linear_at
 from rsverify.training.blocklinear import Part, Pass, Switch
 from rsverify.training.configuration import Configuration
 from rsverify.training.layout import Allocate, Group, build_groups
+from rsverify.training.native import adam
 from rsverify.training.native import build as native
 from rsverify.training.native.build import Kernels
-from rsverify.training.native.program import Program, programs
+from rsverify.training.native.program import First, Pieces, Program, programs
 from rsverify.training.stepping import States, new_states, step
 from rsverify.training.task import Batch, Task, fold
 from rsverify.training.transformer import Transformer
@@ -65,6 +66,7 @@ class Stack:
         self.done = allocate((1,), dtype=torch.int64).numpy()  # the host's own: counting steps waits for no device
         self.by_hand = compact.applies(task, dtype=dtype)
         self._native = native.kernels(dtype) if self.by_hand else None
+        self._steppings = self._updates() if self._native is not None else {}
         self._programs: list[Program] = []
         self._cuts: list[tuple[int, list[Part], dict[str, list[tuple[Part, str]]]]] = []
         self._anchor = torch.zeros((), device=device, dtype=torch.float32, requires_grad=True)
@@ -74,22 +76,25 @@ class Stack:
             group.draw()
 
     def advance(self, switch: Switch) -> None:
-        """One step of every configuration: gradients, logs, optimizer."""
+        """One step of every configuration: gradients, logs, optimizer; the native kernels take Adam's step with the gradients."""
         at = int(self.done[0])
+        for stepping in self._steppings.values():
+            stepping.at(at + 1)
         if at == 0 and self.share_first and all(group.starts_at_zero for group in self.groups):
             self._first_gradients(switch)
         else:
             for number, part in enumerate(self._chunks()):
                 self._gradients(switch, part, at, number)
-        for group, states in zip(self.groups, self.states, strict=True):
-            squares = {name: _row_squares(group.g[:, group.factor_columns(name)]) for name in group.trained}
+        for g, (group, states) in enumerate(zip(self.groups, self.states, strict=True)):
             mine = slice(group.lo, group.lo + group.size)
-            for name, log in ((group.down, self.logs.down_square), (group.up, self.logs.up_square)):
-                if name in squares:
-                    log[at, mine] = squares[name]
-            for (rows, optimizer), state in zip(group.runs, states, strict=True):
-                norms = torch.stack(list(squares.values())).sum(0).sqrt()[rows] if optimizer.option("clip") else None
-                step(group, rows, optimizer, state, t=at + 1, norms=norms)
+            if self._native is None:
+                for name, log in ((group.down, self.logs.down_square), (group.up, self.logs.up_square)):
+                    if group.trains[name]:
+                        log[at, mine] = _row_squares(group.g[:, group.factor_columns(name)])
+            for k, ((rows, optimizer), state) in enumerate(zip(group.runs, states, strict=True)):
+                if (g, k) not in self._steppings:
+                    norms = (self.logs.down_square[at, mine] + self.logs.up_square[at, mine]).sqrt_()[rows]
+                    step(group, rows, optimizer, state, t=at + 1, norms=norms)
             group.refresh()
         self.done[0] = at + 1
 
@@ -118,14 +123,14 @@ class Stack:
         for c in self.configurations[mine]:
             if c.data not in batches:
                 batches[c.data] = self.task.batch(at, c.data)
-        losses = self._backward(switch, run, [batches[c.data] for c in self.configurations[mine]], number)
+        losses = self._backward(switch, run, [batches[c.data] for c in self.configurations[mine]], number, at)
         self.logs.loss[at, mine] = losses.to(self.logs.loss.dtype)
         self._log_output(run, mine, at)
 
-    def _backward(self, switch: Switch, run: Pass, batches: Sequence[Batch], number: int = 0) -> Tensor:
-        """The loss of each copy; gradients go where the pass says. `number` is that of the chunk."""
+    def _backward(self, switch: Switch, run: Pass, batches: Sequence[Batch], number: int = 0, at: int = 0) -> Tensor:
+        """The loss of each copy; gradients go where the pass says. `number` is that of the chunk, `at` that of the step."""
         if self._native is not None:
-            return self._run_program(self._native, run, fold(batches, self.task.examples)["tokens"], number)
+            return self._run_program(self._native, run, fold(batches, self.task.examples)["tokens"], number, at)
         if self.by_hand:
             assert isinstance(self.task.model, Transformer)
             return compact.gradients(self.task.model, run, fold(batches, self.task.examples)["tokens"])
@@ -133,22 +138,22 @@ class Stack:
         losses.sum().backward()
         return losses.detach()
 
-    def _run_program(self, kernels: Kernels, run: Pass, tokens: Tensor, number: int) -> Tensor:
-        """As `compact.gradients`, by the native kernels."""
+    def _run_program(self, kernels: Kernels, run: Pass, tokens: Tensor, number: int, at: int) -> Tensor:
+        """As `compact.gradients`, by the native kernels, which read the gradients' norms on their way."""
         model = self.task.model
         assert isinstance(model, Transformer)
         rows, length = tokens.numel() // run.copies, tokens.shape[-1]
-        if run.reader is not None:
-            program = programs(kernels, model, [(run.copies, [])], rows=rows, length=length, probe=False, reader=run.reader)[0]
-        else:
-            if not self._programs or (self._programs[0].rows, self._programs[0].length) != (rows, length):
-                cuts = [(copies, parts) for copies, parts, _ in self._cuts]
-                self._programs = programs(kernels, model, cuts, rows=rows, length=length, probe=self.probe)
-            program = self._programs[number]
+        if not self._programs or (self._programs[0].rows, self._programs[0].length) != (rows, length):
+            cuts = [(copies, parts) for copies, parts, _ in self._cuts]
+            self._programs = programs(kernels, model, cuts, rows=rows, length=length, probe=self.probe)
+        program = self._programs[number]
         program.tokens.copy_(tokens.view(program.tokens.shape))
         program.run()
         run.output_square += program.squares
         run.entries[:] = program.entries
+        lo = self._place(run)
+        self.logs.down_square[at, lo : lo + run.copies] = program.down_squares
+        self.logs.up_square[at, lo : lo + run.copies] = program.up_squares
         return program.losses
 
     def _losses(self, switch: Switch, run: Pass, batches: Sequence[Batch]) -> Tensor:
@@ -168,16 +173,36 @@ class Stack:
 
         One forward and backward of the bare model, a pass without parts whose linears hand over X and V, serves them all.
         """
+        sources = sorted({c.data for c in self.configurations})
+        if self._native is not None:
+            for lo in range(0, len(sources), self.copies):
+                self._first_program(self._native, sources[lo : lo + self.copies])
+            return
         for group in self.groups:
             group.g.zero_()
-        for data in sorted({c.data for c in self.configurations}):
+        for data in sources:
             run = self._pass([], copies=1, probe=False)
             run.reader = partial(_read_first, self.groups, data)
             losses = self._backward(switch, run, [self.task.batch(0, data)])
             for i, c in enumerate(self.configurations):
                 if c.data == data:
                     self.logs.loss[0, i] = losses[0]
-        self.logs.output_square[0].zero_()
+
+    def _first_program(self, kernels: Kernels, sources: Sequence[int]) -> None:
+        """The first step of all configurations with these data by the native kernels."""
+        model, tokens = self.task.model, fold([self.task.batch(0, data) for data in sources], self.task.examples)["tokens"]
+        assert isinstance(model, Transformer)
+        source = torch.tensor([sources.index(c.data) if c.data in sources else -1 for c in self.configurations])
+        parts = list(self._parts_of(0, len(self.configurations)))
+        first = First(parts, source, self.logs.down_square[0], self.logs.up_square[0])
+        program = Program(
+            kernels, model, [], copies=len(sources), rows=tokens.numel() // len(sources), length=tokens.shape[-1], probe=False,
+            arena=Pieces(kernels.dtype), first=first,
+        )  # fmt: skip
+        program.tokens.copy_(tokens.view(program.tokens.shape))
+        program.run()
+        mine = source >= 0
+        self.logs.loss[0, mine] = program.losses[source[mine]]
 
     def _chunks(self, probe: bool | None = None) -> Iterator[Pass]:
         """Passes of at most `copies` neighbouring configurations, of nearly equal size; what does not change is made once."""
@@ -193,12 +218,27 @@ class Stack:
         chunks = -(-count // self.copies)
         edges = [count * k // chunks for k in range(chunks + 1)]
         for lo, hi in itertools.pairwise(edges):
-            parts = []
-            for group in self.groups:
-                first, last = max(lo, group.lo), min(hi, group.lo + group.size)
+            yield hi - lo, list(self._parts_of(lo, hi)), {}
+
+    def _parts_of(self, lo: int, hi: int) -> Iterator[Part]:
+        """The configurations [lo, hi) of the stack by group, and by optimizer where the kernels take its step."""
+        for g, group in enumerate(self.groups):
+            for k, (rows, _) in enumerate(group.runs if self._steppings else [(slice(0, group.size), None)]):
+                first, last = max(lo, group.lo + rows.start), min(hi, group.lo + rows.stop)
                 if first < last:
-                    parts.append(Part(group, first - lo, last - lo, slice(first - group.lo, last - group.lo)))
-            yield hi - lo, parts, {}
+                    mine = slice(first - group.lo, last - group.lo)
+                    stepping = self._steppings.get((g, k))
+                    own = stepping and stepping.rows(slice(mine.start - rows.start, mine.stop - rows.start))
+                    yield Part(group, first - lo, last - lo, mine, own)
+
+    def _updates(self) -> dict[tuple[int, int], adam.Stepping]:
+        """What the native kernels step along at once, by group and run."""
+        return {
+            (g, k): adam.Stepping.of(optimizer, states["m"], states["s"])
+            for g, group in enumerate(self.groups)
+            for k, ((_, optimizer), states) in enumerate(zip(group.runs, self.states[g], strict=True))
+            if adam.steps_along(optimizer)
+        }
 
     def _pass(self, parts: list[Part], *, copies: int, probe: bool) -> Pass:
         square = torch.zeros(copies, device=self._anchor.device, dtype=self.logs.loss.dtype)

@@ -17,8 +17,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from rsverify.definitions.optimizers import as_optimizer
 from rsverify.training import attention
 from rsverify.training.native import build
+from rsverify.training.native.adam import Stepping
 from rsverify.training.transformer import rotate
 
 EXP = """
@@ -339,24 +341,121 @@ def test_later_tokens_do_not_reach_earlier_ones(kernels: Kernels) -> None:
     assert (before[40:] != after[40:]).any()
 
 
+@dataclass
+class Adapted:
+    """One linear of one configuration with its buffers, NaN where a kernel leaves them unset; what none may touch lies behind its scratch."""
+
+    kernels: Kernels
+    n: int
+    d: int
+    r: int
+    merged: int
+    adam: ctypes.Structure | None = None
+
+    def __post_init__(self) -> None:
+        n, d, r = self.n, self.d, self.r
+        shapes = [(d, d), (n, d), (n, d), (r, d), (d, r)]
+        self.W, self.X, self.V, self.A, self.B = (self.kernels.drawn(*shape, seed=seed) for seed, shape in enumerate(shapes))
+        self.gamma = np.full(1, 0.5, dtype=self.kernels.dtype)
+        empty = self.kernels.empty
+        self.Y, self.dX, self.grad_A, self.grad_B = empty(n, d), empty(n, d), empty(r, d), empty(d, r)
+        self.kept = empty(max(n, d), max(d, r))
+        self.moments = [np.abs(self.kernels.drawn(*shape, seed=9 + k)) for k, shape in enumerate([(r, d), (r, d), (d, r), (d, r)])]
+        self.rates = [np.full(1, rate, dtype=self.kernels.dtype) for rate in (0.01, 0.03)]
+        self.squares = np.zeros((2, 1), dtype=self.kernels.dtype)
+        self.scratch = empty(self.kernels.size("linear_scratch", n, d, d, r) + 4096)
+
+    def part(self) -> build.Part:
+        at = [z.ctypes.data for z in (self.gamma, self.kept)]
+        found = build.Part(0, 1, self.r, self.merged, 0, *at, ctypes.addressof(self.adam) if self.adam else None)
+        for k, (name, w, g) in enumerate((("A", self.A, self.grad_A), ("B", self.B, self.grad_B))):
+            m, s = (z.ctypes.data for z in self.moments[2 * k : 2 * k + 2])
+            gradient = None if self.adam else g.ctypes.data
+            setattr(found, name, build.Factor(1, w.ctypes.data, gradient, m, s, self.rates[k].ctypes.data))
+        return found
+
+    def call(self, name: str, *given: Array | ctypes.c_int | None) -> None:
+        passed = [ctypes.c_void_p(z.ctypes.data) if isinstance(z, np.ndarray) else z for z in given]
+        getattr(self.kernels.library, f"rsv_{name}")(*(ctypes.c_int64(size) for size in (1, self.n, self.d, self.d)), *passed)
+        assert np.isnan(self.scratch[-4096:]).all(), "wrote past its scratch"
+
+    def there_and_back(self) -> None:
+        parts = (ctypes.byref(self.part()), ctypes.c_int64(1))
+        self.call("linear", self.W, self.X, None, self.Y, *parts, None, self.scratch)
+        self.call("linear_back", self.W, self.X, self.V, self.dX, ctypes.c_int(0), *parts, *self.squares, self.scratch)
+
+    def first(self) -> None:
+        source = np.zeros(1, dtype=np.int64)
+        given = (ctypes.byref(self.part()), ctypes.c_int64(1))
+        self.call("linear_first", self.X, self.V, source, *given, *self.squares, self.scratch)
+
+    def exact(self) -> dict[str, Array]:
+        """In float64."""
+        x, v, a, b, w = (z.astype(np.float64) for z in (self.X, self.V, self.A, self.B, self.W))
+        G = 0.5 * v.T @ x
+        return {"Y": x @ (w + 0.5 * b @ a).T, "dX": v @ (w + 0.5 * b @ a), "grad_A": b.T @ G, "grad_B": G @ a.T}
+
+    def within(self, names: str, exact: dict[str, Array]) -> None:
+        for name in names.split():
+            within(getattr(self, name), exact[name], (self.n + 2 * self.d + self.r) * self.kernels.eps)
+        squares = np.array([[np.square(exact[name]).sum()] for name in ("grad_A", "grad_B")])
+        within(self.squares, squares, 4 * (self.n + 2 * self.d + self.r) * self.kernels.eps)
+
+
+LINEARS = [(14, 16, 12), (58, 64, 48), (300, 128, 91), (20, 24, 300)]
+"""Fewer rows than widths and a rank below them: V'X is then the largest operand that is packed. Last: more ranks than a block holds."""
+
+
 @pytest.mark.parametrize("merged", [0, 1])
-@pytest.mark.parametrize(("n", "d", "r"), [(14, 16, 12), (58, 64, 48), (300, 128, 91)])
-def test_a_linear_stays_within_its_scratch(kernels: Kernels, n: int, d: int, r: int, merged: int) -> None:
-    """Fewer rows than widths and a rank below them, on the merged route: V'X is then the largest operand that is packed."""
-    W, X, V, A, B = (kernels.drawn(*shape, seed=seed) for seed, shape in enumerate([(d, d), (n, d), (n, d), (r, d), (d, r)]))
-    gamma = np.full(1, 0.5, dtype=kernels.dtype)
-    Y, dX, grad_A, grad_B, kept = (kernels.empty(*shape) for shape in [(n, d), (n, d), (r, d), (d, r), (max(n, d), max(d, r))])
-    part = build.Part(0, 1, r, merged, 2 * d * r, *(z.ctypes.data for z in (A, B, gamma, grad_A, grad_B, kept)))
-    scratch = kernels.empty(kernels.size("linear_scratch", n, d, d, r) + 4096)
-    for name, given in (("linear", (W, X, None, Y)), ("linear_back", (W, X, V, dX))):
-        more = () if name == "linear" else (ctypes.c_int(0),)
-        last = (None, scratch) if name == "linear" else (scratch,)
-        sizes = [ctypes.c_int64(size) for size in (1, n, d, d)]
-        passed = [z if not isinstance(z, np.ndarray) else ctypes.c_void_p(z.ctypes.data) for z in (*sizes, *given, *more)]
-        passed += [ctypes.byref(part), ctypes.c_int64(1), *(z if z is None else ctypes.c_void_p(z.ctypes.data) for z in last)]
-        getattr(kernels.library, f"rsv_{name}")(*passed)
-    assert np.isnan(scratch[-4096:]).all(), "wrote past its scratch"
-    x, v, a, b, w = (z.astype(np.float64) for z in (X, V, A, B, W))
-    G = 0.5 * v.T @ x
-    for got, want in ((Y, x @ (w + 0.5 * b @ a).T), (dX, v @ (w + 0.5 * b @ a)), (grad_A, b.T @ G), (grad_B, G @ a.T)):
-        within(got, want, (n + 2 * d + r) * kernels.eps)
+@pytest.mark.parametrize(("n", "d", "r"), LINEARS)
+def test_a_linear_and_its_way_back(kernels: Kernels, n: int, d: int, r: int, merged: int) -> None:
+    at = Adapted(kernels, n, d, r, merged)
+    exact = at.exact()
+    at.there_and_back()
+    at.within("Y dX grad_A grad_B", exact)
+
+
+@pytest.mark.parametrize(("n", "d", "r"), LINEARS)
+def test_the_first_step_is_that_of_a_factor_at_zero(kernels: Kernels, n: int, d: int, r: int) -> None:
+    at = Adapted(kernels, n, d, r, 0)
+    at.B[:] = 0
+    exact = at.exact()
+    at.first()
+    at.within("grad_B", exact)
+    assert (at.grad_A == 0).all()
+
+
+def by_torch(name: str, w: Array, g: Array, m: Array, s: Array, *, lr: float, decay: float, t: int) -> list[Array]:
+    """One step of torch's optimizer in float64 from given moments: the factor and its moments after it."""
+    at = torch.nn.Parameter(torch.from_numpy(w).double())
+    at.grad = torch.from_numpy(g).double()
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]([at], lr=lr, betas=(0.8, 0.9), eps=1e-3, weight_decay=decay)
+    state = {"step": torch.tensor(float(t - 1)), "exp_avg": torch.from_numpy(m).double(), "exp_avg_sq": torch.from_numpy(s).double()}
+    optimizer.state[at] = state
+    optimizer.step()
+    return [at.detach().numpy(), state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()]
+
+
+@pytest.mark.parametrize("merged", [0, 1])
+@pytest.mark.parametrize(("n", "d", "r"), LINEARS)
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("first", [False, True], ids=["later", "first"])
+def test_a_step_is_taken_along_with_the_gradients(kernels: Kernels, name: str, n: int, d: int, r: int, merged: int, first: bool) -> None:
+    """Both gradients are those of the factors as they were: one that moved too early would show in the other's gradient and in dX."""
+    optimizer = as_optimizer(f"{name}:beta1=0.8,beta2=0.9,eps=1e-3,weight_decay=0.1")
+    stepping = Stepping.of(optimizer, *(torch.zeros(1, dtype=DTYPES[kernels.dtype]) for _ in range(2)))
+    stepping.at(3)
+    at = Adapted(kernels, n, d, r, merged, stepping.constants)
+    at.B[:] = 0 if first else at.B
+    exact = at.exact()
+    before = [z.astype(np.float64) for z in (at.A, at.B)]
+    moments = [z.astype(np.float64) for z in at.moments]
+    at.first() if first else at.there_and_back()
+    at.within("" if first else "Y dX", exact)
+    for k, (w, g) in enumerate(((at.A, exact["grad_A"]), (at.B, exact["grad_B"]))):
+        m, s = moments[2 * k : 2 * k + 2]
+        expected = by_torch(name, before[k], g, m, s, lr=float(at.rates[k][0]), decay=0.1, t=3)
+        for got, want in zip((w, *at.moments[2 * k : 2 * k + 2]), expected, strict=True):
+            # The update m / sqrt(s) has no more than the relative error of the gradient's entries against the greatest of them.
+            within(got, want, 8 * (n + 2 * d + r) * kernels.eps)
+    assert np.isnan(at.grad_A).all() and np.isnan(at.grad_B).all(), "a gradient went to the buffer"

@@ -303,6 +303,12 @@ NATIVE_MUTANTS = {
     "probe without its square": ("linear.h", "squares[c] += square_sum(n * d_out, Y)", "squares[c] += Y[0] * Y[0]"),
     "signal of the second linear not added": ("linear.h", "mine, d_in, 1, add)", "mine, d_in, 1, 0)"),
     "merged weight without the base": ("linear.h", "if (part->merged) add_to(d_out * d_in, W,", "if (0) add_to(d_out * d_in, W,"),
+    "a part of the gradient's norm": ("linear.h", "*square += square_sum(width, g)", "*square = square_sum(width, g)"),
+    "first step without gamma": ("linear.h", "for_B.g, for_B.ld, gamma, 0, scratch)", "for_B.g, for_B.ld, 1, 0, scratch)"),
+    "first step on another's data": ("linear.h", "source[c] == from", "source[c] == sources - 1 - from"),
+    "learning rate of the first": ("linear.h", "factor->lr[i]", "factor->lr[0]"),
+    "decay of the other sign": ("adam.h", "kept = 1 - lr * at->shrink", "kept = 1 + lr * at->shrink"),
+    "moments at rest not corrected": ("adam.h", "size = lr / at->first", "size = lr"),
     "the future seen": ("attention.h", "lane[i] < (whole)(j - lo)", "lane[i] < (whole)(j - lo - 1)"),
     "turned the wrong way back": ("attention.h", "sin + j, -1);", "sin + j, 1);"),
     "heads that share keys overwrite": ("attention.h", "at.dk, width, 1, 1)", "at.dk, width, 1, 0)"),
@@ -466,7 +472,7 @@ def test_a_finished_pass_is_freed(monkeypatch, way):
     monkeypatch.setattr(stack, "Pass", Seen)
     train_stacked(on(way, monkeypatch), [c for c in MIXED if c.rank == 40], steps=3, workers=1)
     gc.collect()
-    assert len(born) >= 3
+    assert len(born) >= 2  # the first step of the kernels is no pass of configurations
     assert not [alive for alive in born if alive() is not None]
 
 

@@ -33,12 +33,20 @@ SECONDS = 120.0
 """After which a compiler that hangs is given up."""
 
 
+class Factor(ctypes.Structure):
+    """`rsv_factor` of linear.h."""
+
+    _fields_ = [("trained", ctypes.c_int64), *((name, ctypes.c_void_p) for name in ("w", "g", "m", "s", "lr"))]
+
+
 class Part(ctypes.Structure):
     """`rsv_part` of linear.h."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("lo", "hi", "rank", "merged", "stride")),
-        *((name, ctypes.c_void_p) for name in ("A", "B", "gamma", "grad_A", "grad_B", "kept")),
+        *((name, ctypes.c_void_p) for name in ("gamma", "kept", "adam")),
+        ("A", Factor),
+        ("B", Factor),
     ]  # fmt: skip
 
 

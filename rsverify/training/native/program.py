@@ -23,7 +23,6 @@ from rsverify.training.native import build
 from rsverify.training.native.build import Kernels
 from rsverify.training.transformer import Transformer
 
-Reader = Callable[[str, Tensor, Tensor], None]
 ALIGNED = 64
 """Bytes: a vector, and a line of the cache."""
 
@@ -56,6 +55,32 @@ class Arena:
 
 
 @dataclass(frozen=True)
+class First:
+    """The configurations whose first step a pass of the bare model serves: `source` says which of its copies has the data of each.
+
+    Shapes: source (configurations,), int64, -1 where none of the copies; squares of both factors' gradients (configurations,).
+    """
+
+    parts: Sequence[Part]
+    source: Tensor
+    down_squares: Tensor
+    up_squares: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the rows of a part begin, by address; places of factors are counted from there."""
+
+    gamma: int
+    w: int
+    g: int
+    lr: dict[str, int]
+    m: int
+    s: int
+    adam: int | None
+
+
+@dataclass(frozen=True)
 class Linear:
     """A linear's weight and input, and the adapters on it, as its kernels take them."""
 
@@ -65,15 +90,20 @@ class Linear:
     parts: Any
     count: int
 
+    @property
+    def given(self) -> Any:
+        """The adapters as an argument of a kernel."""
+        return ctypes.byref(self.parts) if self.count else None
+
 
 class Program:
     """One pass of some neighbouring configurations.
 
-    Args: parts as in `blocklinear.Pass`, none for the bare model; rows and length of one copy's batch; reader is handed (name, X, V)
-        of every linear on the way back.
+    Args: parts as in `blocklinear.Pass`, none for the bare model; rows and length of one copy's batch; first, for the bare model, the
+        configurations at B = 0 whose gradients it finds on its way.
 
-    Shapes: tokens (copies * sequences, length), to be filled before `run`; losses and squares (copies,), squares the squared norm of
-    what the adapters add, summed over layers.
+    Shapes: tokens (copies * sequences, length), to be filled before `run`; losses, squares, down_squares and up_squares (copies,):
+    squares is the squared norm of what the adapters add, the others those of both factors' gradients, all summed over layers.
     """
 
     def __init__(
@@ -87,18 +117,18 @@ class Program:
         length: int,
         probe: bool,
         arena: Arena | Pieces,
-        reader: Reader | None = None,
+        first: First | None = None,
     ) -> None:
-        self._kernels, self._model, self._parts, self._reader = kernels, model, parts, reader
+        self._kernels, self._model, self._parts, self._first = kernels, model, parts, first
         self.copies, self.rows, self.length, self._arena = copies, rows, length, arena
         config = model.config
         self._total = copies * rows
-        self._rank = max((part.group.rank for part in parts), default=1)
+        self._rank = max((part.group.rank for part in [*parts, *(first.parts if first else ())]), default=1)
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._keep: list[Any] = []  # what only an address in a call refers to
+        self._rows: dict[int, Rows] = {}
         self.tokens = torch.zeros((self._total // length, length), dtype=torch.int64)
-        self.losses = torch.zeros(copies, dtype=kernels.dtype)
-        self.squares = torch.zeros(copies, dtype=kernels.dtype)
+        self.losses, self.squares, self.down_squares, self.up_squares = (torch.zeros(copies, dtype=kernels.dtype) for _ in range(4))
         self._squares = self.squares if probe and parts else None
         self.entries = [0] * copies
         widest = max(config.d, config.ffn, config.vocabulary, config.heads * config.head_width)
@@ -108,9 +138,10 @@ class Program:
         self._pass()
 
     def run(self) -> None:
-        """One forward and backward on the tokens: losses, squares and the factors' gradients are then those of this step."""
+        """One forward and backward on the tokens: losses, squares and gradients are then those of this step, or the step is taken."""
         config = self._model.config
-        self.squares.zero_()
+        for squares in (self.squares, self.down_squares, self.up_squares):
+            squares.zero_()
         torch.index_select(self._model.embedding.weight, 0, self.tokens.view(-1), out=self._embedded.view(-1, config.d))
         for function, given in self._calls:
             function(*given)
@@ -217,43 +248,75 @@ class Program:
             group = part.group
             if (name, group.down) not in group.places:
                 continue
-            n, r, size = self.rows, group.rank, part.hi - part.lo
-            merged = native_route(n=n, d_in=d_in, d_out=d_out, r=r) == "merged"
-            kept = self._arena.take(size, d_out if merged else n, d_in if merged else r)
-            at, first = group.views(name, part.rows), part.rows.start
-            gamma = group.gamma.view(-1)[first:]
-            grads = [grad if group.trains[factor] else None for factor, grad in ((group.down, at.grad_A), (group.up, at.grad_B))]
-            self._keep += [kept, gamma]
-            addresses = [None if t is None else t.data_ptr() for t in (at.A, at.B, gamma, *grads, kept)]
-            found.append(build.Part(part.lo, part.hi, r, int(merged), group.columns, *addresses))
+            r, size = group.rank, part.hi - part.lo
+            merged = native_route(n=self.rows, d_in=d_in, d_out=d_out, r=r) == "merged"
+            kept = self._arena.take(size, d_out if merged else self.rows, d_in if merged else r)
+            found.append(self._adapters(name, part, merged=merged, kept=kept))
             for copy in range(part.lo, part.hi):
-                self.entries[copy] += n * d_out
-        return Linear(name, weight, X, (build.Part * len(found))(*found) if found else None, len(found))
+                self.entries[copy] += self.rows * d_out
+        return Linear(name, weight, X, *_array(found))
+
+    def _adapters(self, name: str, part: Part, *, merged: bool = False, kept: Tensor | None = None) -> build.Part:
+        """The adapters of a part on one linear, their memory by address."""
+        group, stepping = part.group, part.stepping
+        at = self._rows_of(part)
+        found = build.Part(part.lo, part.hi, group.rank, int(merged), group.columns, at.gamma, _address(kept), at.adam)
+        for field, factor in (("A", group.down), ("B", group.up)):
+            start = group.places[name, factor].start * self._kernels.dtype.itemsize
+            moments = (None, at.m + start, at.s + start) if stepping else (at.g + start, None, None)
+            setattr(found, field, build.Factor(int(group.trains[factor]), at.w + start, *moments, at.lr[factor]))
+        self._keep.append(kept)
+        return found
+
+    def _rows_of(self, part: Part) -> Rows:
+        if id(part) not in self._rows:
+            group, stepping, rows = part.group, part.stepping, part.rows
+            rates = {factor: group.lr[factor].view(-1)[rows] for factor in (group.down, group.up)}
+            gamma = group.gamma.view(-1)[rows]
+            self._keep += [part, rates, gamma]
+            self._rows[id(part)] = Rows(
+                gamma.data_ptr(), group.acting[rows].data_ptr(), group.g[rows].data_ptr(),
+                {factor: rate.data_ptr() for factor, rate in rates.items()},
+                *((stepping.m.data_ptr(), stepping.s.data_ptr(), ctypes.addressof(stepping.constants)) if stepping else (0, 0, None)),
+            )  # fmt: skip
+        return self._rows[id(part)]
 
     def _forward(self, linear: Linear, Y: Tensor, beside: Tensor | None = None) -> None:
         d_out, d_in = linear.weight.shape
         sizes = (self.copies, self.rows, d_in, d_out)
-        parts = ctypes.byref(linear.parts) if linear.count else None
         squares = self._squares if linear.count else None
-        self._call("linear", *sizes, linear.weight, linear.X, beside, Y, parts, linear.count, squares, self._scratch)
+        self._call("linear", *sizes, linear.weight, linear.X, beside, Y, linear.given, linear.count, squares, self._scratch)
 
     def _back(self, linear: Linear, V: Tensor, dX: Tensor | None, *, add: bool) -> None:
-        if self._reader is not None and linear.name:
-            self._calls.append((partial(self._reader, linear.name, linear.X, V), ()))
-        if dX is None and not linear.count:
-            return
         d_out, d_in = linear.weight.shape
         sizes = (self.copies, self.rows, d_in, d_out)
-        parts = ctypes.byref(linear.parts) if linear.count else None
-        self._call("linear_back", *sizes, linear.weight, linear.X, V, dX, add, parts, linear.count, self._scratch)
+        if self._first is not None and linear.name:
+            first = self._first
+            parts, count = _array([self._adapters(linear.name, p) for p in first.parts if (linear.name, p.group.down) in p.group.places])
+            if count:
+                squares = (first.down_squares, first.up_squares)
+                given = (ctypes.byref(parts), count, *squares, self._scratch)
+                self._call("linear_first", *sizes, linear.X, V, first.source, *given)
+        if dX is None and not linear.count:
+            return
+        squares = (self.down_squares, self.up_squares)
+        self._call("linear_back", *sizes, linear.weight, linear.X, V, dX, add, linear.given, linear.count, *squares, self._scratch)
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _array(parts: Sequence[build.Part]) -> tuple[Any, int]:
+    """Parts in a row as C takes them, and their number."""
+    return ((build.Part * len(parts))(*parts) if parts else None), len(parts)
 
 
 def programs(
-    kernels: Kernels, model: Transformer, passes: Sequence[tuple[int, Sequence[Part]]], *, rows: int, length: int, probe: bool,
-    reader: Reader | None = None,
-) -> list[Program]:  # fmt: skip
+    kernels: Kernels, model: Transformer, passes: Sequence[tuple[int, Sequence[Part]]], *, rows: int, length: int, probe: bool
+) -> list[Program]:
     """A program for each pass (copies, parts); passes run one after another, so that all share the memory of the largest."""
-    make = partial(Program, kernels, model, rows=rows, length=length, probe=probe, reader=reader)
+    make = partial(Program, kernels, model, rows=rows, length=length, probe=probe)
     if len(passes) == 1:
         return [make(parts, copies=copies, arena=Pieces(kernels.dtype)) for copies, parts in passes]
     counted = [Arena(kernels.dtype) for _ in passes]
