@@ -66,7 +66,7 @@ class Group:
 
     `lr` (and `lrs`, as numbers) holds the learning rate of each factor by its name: LoRA+ raises that of a factor that starts at zero.
 
-    Shapes: w (factors) and g (their gradients) (configurations, columns), all downs before all ups; gamma (configurations, 1, 1);
+    Shapes: w, the factors (configurations, columns), all downs before all ups, and g, their gradients, likewise; gamma (configurations, 1, 1);
     lr (configurations, 1).
     """
 
@@ -77,16 +77,23 @@ class Group:
     places: dict[tuple[str, str], Place]
     columns: int
     w: Tensor
-    g: Tensor
     gamma: Tensor
     lr: dict[str, Tensor]
     lrs: dict[str, list[float]]
     trains: dict[str, bool]
     acting: Tensor
     runs: list[tuple[slice, Optimizer]] = field(default_factory=list)
+    _g: Tensor | None = None
     _views: dict[tuple[str, int, int], Views] = field(default_factory=dict)
     _scaled: Tensor | None = None
     _scaled_views: dict[tuple[str, int, int], ScaledViews] = field(default_factory=dict)
+
+    @property
+    def g(self) -> Tensor:
+        """The gradients: memory that is taken when they are first asked for, as the native kernels may step along them unseen."""
+        if self._g is None:
+            self._g = torch.zeros_like(self.w)
+        return self._g
 
     def views(self, layer: str, rows: slice) -> Views:
         """The two factors of a linear and their gradients for some rows: made once, as the buffers never move."""
@@ -230,9 +237,9 @@ def _group(
     layers = first.targets if first.targets is not None else tuple(targets)
     places: dict[tuple[str, str], Place] = {}
     column = 0
+    shapes = [linear_at(model, layer).weight.shape for layer in layers]
     for factor in (down, up):
-        for layer in layers:
-            d_out, d_in = linear_at(model, layer).weight.shape
+        for layer, (d_out, d_in) in zip(layers, shapes, strict=True):
             place = Place(layer, factor, column, (first.rank, d_in) if factor == down else (d_out, first.rank))
             places[layer, factor] = place
             column = place.stop
@@ -240,7 +247,7 @@ def _group(
     where = {"device": weight.device, "dtype": dtype}
     w = allocate((len(members), column), **where)
     group = Group(
-        lo, tuple(members), up, down, places, column, w, torch.zeros((len(members), column), **where),
+        lo, tuple(members), up, down, places, column, w,
         torch.tensor([c.gamma for c in members], **where).view(-1, 1, 1),
         {name: torch.tensor([_lr(c, name) for c in members], **where).view(-1, 1) for name in pair},
         {name: [_lr(c, name) for c in members] for name in pair},

@@ -7,6 +7,7 @@ against forked workers this saved the copying of page tables and every first tou
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,10 @@ from rsverify.training.watching import take, watch
 KEPT = 31 << 20
 """Bytes. glibc gives blocks larger than any freed before back to the system, to be faulted in page by page at the next step; it learns
 up to 32 MiB from the first block that is freed."""
+
+SWITCH_SECONDS = 5e-4
+"""After which a thread at work in the interpreter lets another in. By default it is 5 ms, half a step of small models: a thread that
+draws its factors would keep the next one from even starting."""
 
 
 def thread_count(*, configurations: int, bytes_each: int, memory: int) -> int:
@@ -40,7 +45,7 @@ def run_in_threads(
     Args: pause is called every `pause_every` seconds while all threads stand between two steps.
     Raises: the first error of a thread, when all have stopped.
     """
-    before = torch.get_num_threads()
+    before, interval = torch.get_num_threads(), sys.getswitchinterval()
     flag, locks, errors = threading.Event(), [threading.Lock() for _ in stacks], []
 
     def work(stack: Stack, lock: threading.Lock) -> None:
@@ -54,11 +59,13 @@ def run_in_threads(
 
     workers = [threading.Thread(target=work, args=pair, daemon=True) for pair in zip(stacks, locks, strict=True)]
     try:
+        sys.setswitchinterval(SWITCH_SECONDS)
         watch(
             workers, locks, halt=flag.set, stopped=lambda: flag.is_set() or stopped(),
             report=report, pause=pause, pause_every=pause_every,
         )  # fmt: skip
     finally:
+        sys.setswitchinterval(interval)
         torch.set_num_threads(before)
     if errors:
         raise errors[0]

@@ -275,7 +275,7 @@ class Program:
             gamma = group.gamma.view(-1)[rows]
             self._keep += [part, rates, gamma]
             self._rows[id(part)] = Rows(
-                gamma.data_ptr(), group.acting[rows].data_ptr(), group.g[rows].data_ptr(),
+                gamma.data_ptr(), group.acting[rows].data_ptr(), 0 if stepping else group.g[rows].data_ptr(),
                 {factor: rate.data_ptr() for factor, rate in rates.items()},
                 *((stepping.m.data_ptr(), stepping.s.data_ptr(), ctypes.addressof(stepping.constants)) if stepping else (0, 0, None)),
             )  # fmt: skip
