@@ -66,7 +66,7 @@ class Group:
 
     `lr` (and `lrs`, as numbers) holds the learning rate of each factor by its name: LoRA+ raises that of a factor that starts at zero.
 
-    Shapes: w, the factors (configurations, columns), all downs before all ups, and g, their gradients, likewise; gamma (configurations, 1, 1);
+    Shapes: w, the factors, and g, their gradients (configurations, columns), all downs before all ups; gamma (configurations, 1, 1);
     lr (configurations, 1).
     """
 

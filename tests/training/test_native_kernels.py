@@ -343,7 +343,7 @@ def test_later_tokens_do_not_reach_earlier_ones(kernels: Kernels) -> None:
 
 @dataclass
 class Adapted:
-    """One linear of one configuration with its buffers, NaN where a kernel leaves them unset; what none may touch lies behind its scratch."""
+    """One linear of one configuration with its buffers, NaN where a kernel leaves them unset; what none may touch is behind its scratch."""
 
     kernels: Kernels
     n: int
