@@ -64,6 +64,8 @@ def train(
     )  # fmt: skip
     bound = parse_memory(memory)
     names = None if targets is None else [name for name in targets.split(",") if name]
+    if names == []:
+        raise _refused(f"targets={targets!r} names no linear; expected names, endings or globs such as q,v, or no --targets for all")
     task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
     try:
         out.mkdir(parents=True, exist_ok=True)

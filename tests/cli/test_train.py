@@ -69,6 +69,7 @@ def test_what_cannot_be_stacked_is_refused_with_what_can(adapter, why, tmp_path,
     ("words", "said"),
     [
         (["--targets", "value"], "end in: q, k, v, o, gate, up, down"),
+        (["--targets", ","], "targets=',' names no linear; expected names, endings or globs such as q,v"),
         (
             ["--targets", "q,blocks"],
             "targets='blocks' matches 'blocks', which is no nn.Linear; this model's linears end in: q, k",
