@@ -107,7 +107,7 @@ def perplexity(read: Load) -> Any:
             curve(axes, where, values, which)
         log_ranks(axes, y=False)
         beyond(axes, where)
-        axes.set_ylabel("held-out perplexity of a byte")
+        axes.set_ylabel("held-out perplexity")
     low = min(np.nanmin(v) for v in (*at_one, lora, rslora))
     high = max(np.nanmax(v) for v in (*at_one, lora, rslora))
     for axes in (left, right):
