@@ -56,6 +56,11 @@ class Law(ABC):
         """Whether the factor at init depends on the scaling factor, so that its spread may name `gamma`."""
         return False
 
+    @property
+    def standard_uniform(self) -> bool:
+        """Whether the standard variables are what `Generator.uniform(-1, 1)` draws, entry after entry: another generator may do so."""
+        return False
+
     def check_shape(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most laws have a draw of any shape
         """Refuse a shape of the factor that the law has no draw of. Raises: AdapterError."""
 
@@ -166,6 +171,10 @@ class Uniform(Law):
     def standard_moment(self, order: int) -> Fraction:
         return Fraction(0) if order % 2 else Fraction(1, order + 1)
 
+    @property
+    def standard_uniform(self) -> bool:
+        return True
+
     def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.uniform(-1.0, 1.0, shape)
 
@@ -188,6 +197,10 @@ class KaimingUniform(Law):
 
     def standard_moment(self, order: int) -> Fraction:
         return Fraction(0) if order % 2 else Fraction(1, order + 1)
+
+    @property
+    def standard_uniform(self) -> bool:
+        return True
 
     def standard_draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.uniform(-1.0, 1.0, shape)
@@ -308,6 +321,10 @@ class Frozen(Law):
     @property
     def absorbs_gamma(self) -> bool:
         return self.law.absorbs_gamma
+
+    @property
+    def standard_uniform(self) -> bool:
+        return self.law.standard_uniform
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         self.law.check_shape(shape)

@@ -13,6 +13,10 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
     Counter-based (Philox), keyed by a hash of seed and names: streams of different names are independent, and none
     depends on the order in which others are used.
     """
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(stream_key(seed, *name), dtype=np.uint64)))
+
+
+def stream_key(seed: int, *name: str | int) -> bytes:
+    """The sixteen bytes that key `stream`, for a generator outside numpy."""
     text = "\x1f".join([str(int(seed)), *(f"{type(part).__name__}:{part}" for part in name)])
-    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype=np.uint64)))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.errors import AdapterError
-from rsverify.statistics.streams import stream
+from rsverify.statistics.streams import stream, stream_key
 
 
 def draw_factors(
@@ -37,7 +37,16 @@ def factor_sizes(adapter: Adapter, *, rank: int, d_in: int, d_out: int, gamma: f
 
 def factor_stream(name: str, *, rank: int, seed: int, draw: int, layer: str) -> np.random.Generator:
     """The stream of one factor of one layer."""
-    return stream(seed, "training", name, layer, rank, draw)
+    return stream(seed, *_stream_name(name, rank=rank, draw=draw, layer=layer))
+
+
+def factor_key(name: str, *, rank: int, seed: int, draw: int, layer: str) -> bytes:
+    """The key of that stream, for a generator outside numpy."""
+    return stream_key(seed, *_stream_name(name, rank=rank, draw=draw, layer=layer))
+
+
+def _stream_name(name: str, *, rank: int, draw: int, layer: str) -> tuple[str | int, ...]:
+    return "training", name, layer, rank, draw
 
 
 class AdapterModule(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
 from rsverify.training.attach import linear_at
 from rsverify.training.configuration import Configuration
-from rsverify.training.contraction import factor_sizes, factor_stream, two_factors
+from rsverify.training.contraction import factor_key, factor_sizes, factor_stream, two_factors
+from rsverify.training.native.build import Kernels
+from rsverify.training.native.philox import Draw, draw_uniform
 
 Allocate = Callable[..., Tensor]
 """torch.zeros, or one that gives memory shared with forked workers."""
@@ -142,33 +145,46 @@ class Group:
     def trained(self) -> tuple[str, ...]:
         return tuple(name for name in (self.down, self.up) if self.trains[name])
 
-    def draw(self) -> None:
-        """Put every factor at init, each configuration from its own streams; rules and learning rates share a draw."""
+    def draw(self, kernels: Kernels | None = None) -> None:
+        """Put every factor at init, each configuration from its own streams; rules and learning rates share a draw.
+
+        Args: kernels draw uniform factors in numpy's place, the same numbers.
+        """
         sharing: dict[tuple[str, Law, int, int, float | None], list[int]] = {}
         for row, c in enumerate(self.configurations):
             for name, law in c.adapter.laws.items():
                 gamma = c.gamma if law.absorbs_gamma else None
                 sharing.setdefault((name, law, c.seed, c.draw, gamma), []).append(row)
-        adapter, rank = self.configurations[0].adapter, self.rank
+        adapter, rank, itemsize = self.configurations[0].adapter, self.rank, self.w.element_size()
         scales: dict[object, float] = {}
-        host = self.w.numpy() if self.w.device.type == "cpu" and self.w.dtype in (torch.float32, torch.float64) else None
-        for layer in self.layers:
-            d_in, d_out = self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
-            for (name, law, seed, draw, gamma), rows in sharing.items():
-                place = self.places[layer, name]
-                if isinstance(law, Zero):
-                    self.w[rows, place.start : place.stop] = 0.0
-                    continue
+        # numpy holds the interpreter for the whole of a small copy, which other threads then do not fight for
+        on_host = self.w.device.type == "cpu" and self.w.dtype in (torch.float32, torch.float64)
+        w: Any = self.w.numpy() if on_host else self.w
+        by_kernels: list[Draw] = []
+        copied: list[tuple[int, int, slice]] = []
+        for (name, law, seed, draw, gamma), (row, *others) in sharing.items():
+            columns = self.factor_columns(name)
+            if isinstance(law, Zero):
+                for each in (row, *others):
+                    w[each, columns] = 0.0
+                continue
+            for layer in self.layers:
+                place, d_in, d_out = self.places[layer, name], self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
                 one = (law, d_in, d_out, gamma)
                 if one not in scales:
                     scales[one] = law.scale(factor_sizes(adapter, rank=rank, d_in=d_in, d_out=d_out, gamma=gamma))
-                rng = factor_stream(name, rank=rank, seed=seed, draw=draw, layer=layer)
-                drawn = (law.standard_draw(rng, place.shape) * scales[one]).reshape(-1)
-                if host is not None:  # numpy holds the interpreter for the whole of a small copy, which other threads then do not fight for
-                    for row in rows:
-                        host[row, place.start : place.stop] = drawn
+                path: dict[str, Any] = {"rank": rank, "seed": seed, "draw": draw, "layer": layer}
+                if kernels is not None and law.standard_uniform:
+                    to = self.w.data_ptr() + (row * self.columns + place.start) * itemsize
+                    by_kernels.append(Draw.of(factor_key(name, **path), count=place.stop - place.start, scale=scales[one], to=to))
                 else:
-                    self.w[rows, place.start : place.stop] = torch.from_numpy(drawn).to(self.w.dtype)
+                    drawn = (law.standard_draw(factor_stream(name, **path), place.shape) * scales[one]).reshape(-1)
+                    w[row, place.start : place.stop] = drawn if on_host else torch.from_numpy(drawn).to(self.w.dtype)
+            copied += [(row, other, columns) for other in others]
+        if kernels is not None:
+            draw_uniform(kernels, by_kernels)
+        for row, other, columns in copied:
+            w[other, columns] = w[row, columns]
         self.refresh()
 
     def refresh(self) -> None:

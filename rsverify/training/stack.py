@@ -73,7 +73,7 @@ class Stack:
 
     def draw(self) -> None:
         for group in self.groups:
-            group.draw()
+            group.draw(self._native)
 
     def advance(self, switch: Switch) -> None:
         """One step of every configuration: gradients, logs, optimizer; the native kernels take Adam's step with the gradients."""

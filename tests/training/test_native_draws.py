@@ -1,0 +1,112 @@
+"""Factors drawn by the kernels are, bit by bit, what numpy draws from the same streams."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rsverify.definitions.laws import Gaussian, KaimingUniform, Uniform, frozen, rescaled
+from rsverify.definitions.registry import as_adapter
+from rsverify.statistics.streams import stream, stream_key
+from rsverify.training import Configuration, fine_tuning_task
+from rsverify.training.contraction import draw_factors
+from rsverify.training.layout import Group, build_groups, order
+from rsverify.training.native import build
+from rsverify.training.native.build import Kernels
+from rsverify.training.native.philox import Draw, draw_uniform
+
+DTYPES = [torch.float32, torch.float64]
+
+
+def kernels_of(dtype: torch.dtype) -> Kernels:
+    found = build.kernels(dtype)
+    if found is None:
+        pytest.skip("needs a C compiler")
+    return found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_uniform_entries_are_those_of_numpy(dtype: torch.dtype) -> None:
+    """Streams enough that keys with zero bytes are among them, counts that end within a counter's four numbers, nothing written behind."""
+    kernels, counts, scale = kernels_of(dtype), [1, 2, 3, 4, 5, 64, 1023], 0.1 / 3
+    keys = [stream_key(seed, "draws") for seed in range(200)]
+    assert any(b"\0" in key for key in keys)
+    sizes = [counts[i % len(counts)] for i in range(len(keys))]
+    found = torch.full((sum(sizes) + 1,), 7.0, dtype=dtype)
+    starts = np.cumsum([0, *sizes])
+    draw_uniform(
+        kernels,
+        [
+            Draw.of(key, count=size, scale=scale, to=found.data_ptr() + int(start) * dtype.itemsize)
+            for key, size, start in zip(keys, sizes, starts, strict=False)
+        ],
+    )
+    expected = np.concatenate([stream(seed, "draws").uniform(-1, 1, size) * scale for seed, size in enumerate(sizes)])
+    assert torch.equal(found[:-1], torch.from_numpy(expected).to(dtype))
+    assert found[-1] == 7.0
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("1 + i / 4", "i / 4"),  # the counter that numpy never draws at
+        ("round < 10", "round < 9"),
+        ("bits >> 11", "bits >> 12 << 1"),  # one bit less
+        ("^ b ^ key0", "^ b"),
+        ("key1 += 0xBB67AE8584CAA73Bu", "key1 += 0xBB67AE8584CAA73Du"),
+    ],
+)
+def test_a_changed_generator_is_seen(good: str, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels_of(torch.float64)
+    folder = tmp_path / "native"
+    shutil.copytree(build.HERE, folder)
+    source = (folder / "philox.h").read_text()
+    assert source.count(good) == 1
+    (folder / "philox.h").write_text(source.replace(good, bad))
+    monkeypatch.setattr(build, "HERE", folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build._library.cache_clear()
+    try:
+        with pytest.raises(AssertionError):
+            test_uniform_entries_are_those_of_numpy(torch.float64)
+    finally:
+        build._library.cache_clear()
+
+
+def groups_of(wanted: list[Configuration], dtype: torch.dtype) -> list[Group]:
+    task = fine_tuning_task(tokens=8, sequences=1, dtype=dtype)
+    chosen = [wanted[i] for i in order(wanted)]
+    return build_groups(task.model, chosen, task.targets, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_group_draws_the_same_with_and_without_kernels(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules share a draw, seeds do not; a law that is not uniform is numpy's; and what was in the buffer is overwritten."""
+    lora = as_adapter("lora")
+    adapters = [
+        lora,
+        lora.with_init(A=rescaled(KaimingUniform("i"), "1/sqrt(r)")),
+        lora.with_init(A=Gaussian(std="1/r")),
+        lora.with_init(A=frozen(Uniform(0.5)), B=Uniform("1/r")),
+    ]
+    wanted = [
+        Configuration(rank, rule, adapter=adapter, seed=seed)
+        for rank in (3, 8) for rule in ("alpha/r", "alpha/sqrt(r)") for adapter in adapters for seed in (0, 1)
+    ]  # fmt: skip
+    ours, theirs, drawn = groups_of(wanted, dtype), groups_of(wanted, dtype), []
+    monkeypatch.setattr("rsverify.training.layout.draw_uniform", lambda kernels, draws: (drawn.extend(draws), draw_uniform(kernels, draws)))
+    for group, other in zip(ours, theirs, strict=True):
+        group.w.fill_(7.0)
+        group.draw(kernels_of(dtype))
+        other.draw()
+        assert torch.equal(group.w, other.w)
+        for row, c in enumerate(group.configurations):
+            for (layer, name), place in group.places.items():
+                sizes = {"d_in": group.places[layer, group.down].shape[1], "d_out": group.places[layer, group.up].shape[0]}
+                expected = draw_factors(c.adapter, rank=c.rank, seed=c.seed, draw=c.draw, layer=layer, **sizes)[name]
+                assert torch.equal(place.of(group.w)[row], torch.from_numpy(expected).to(dtype))
+    assert len(drawn) == 2 * 2 * len(ours[0].layers) * 4  # ranks, seeds, layers, and the uniform factors of the four adapters
