@@ -109,11 +109,11 @@ class Stack:
         return found | {f"log.{name}": value[:, row] for name, value in vars(self.logs).items()}
 
     def evaluate(self, switch: Switch, batch: Batch) -> Tensor:
-        """The loss of every configuration on one batch, with its factors as they are. Shapes: (configurations,)."""
-        found = []
+        """The loss of every configuration on a batch of any number of examples, its factors as they are. Shapes: (configurations,)."""
+        found, examples = [], self.task.examples_of(batch)
         with torch.no_grad():
             for parts in self._chunks(probe=False):
-                found.append(self._losses(switch, parts, [batch] * parts.copies))
+                found.append(self._losses(switch, parts, fold([batch] * parts.copies, examples)))
         return torch.cat(found)
 
     def _gradients(self, switch: Switch, run: Pass, at: int, number: int) -> None:
@@ -134,7 +134,7 @@ class Stack:
         if self.by_hand:
             assert isinstance(self.task.model, Transformer)
             return compact.gradients(self.task.model, run, fold(batches, self.task.examples)["tokens"])
-        losses = self._losses(switch, run, batches)
+        losses = self._losses(switch, run, fold(batches, self.task.examples))
         losses.sum().backward()
         return losses.detach()
 
@@ -156,10 +156,10 @@ class Stack:
         self.logs.up_square[at, lo : lo + run.copies] = program.up_squares
         return program.losses
 
-    def _losses(self, switch: Switch, run: Pass, batches: Sequence[Batch]) -> Tensor:
+    def _losses(self, switch: Switch, run: Pass, folded: Batch) -> Tensor:
         switch.run = run
         try:
-            return self.task.losses(self.task.model, fold(batches, self.task.examples), run.copies)
+            return self.task.losses(self.task.model, folded, run.copies)
         finally:
             switch.run = None
 

@@ -47,6 +47,11 @@ class Task:
     foldable: bool = True
     hashes: Mapping[str, str] = field(default_factory=dict)
 
+    def examples_of(self, batch: Batch) -> int:
+        """The size of the folded axis in a batch of the task's kind that may hold another number of examples than the task's own."""
+        own = any(isinstance(value, Tensor) and value.ndim and value.shape[0] == self.examples for value in batch.values())
+        return self.examples if own else examples_in(batch)
+
     def problem(self, *, step: int = 0, data: int = 0) -> Problem:
         """The same model with one fixed batch, as the closed form of the first step takes it."""
         fixed = self.batch(step, data)
@@ -101,7 +106,7 @@ def module_task(
     if not batches:
         raise InputError("batches=[]; expected at least one batch, a mapping from argument names to tensors")
     found = find_targets(model, targets)
-    examples = _examples(batches[0])
+    examples = examples_in(batches[0])
 
     def losses(net: nn.Module, batch: Batch, copies: int) -> Tensor:
         outputs = net(**batch)
@@ -123,7 +128,8 @@ def module_task(
     )
 
 
-def _examples(batch: Batch) -> int:
+def examples_in(batch: Batch) -> int:
+    """How many examples a batch holds: the leading size of its first tensor."""
     sizes = {name: value.shape[0] for name, value in batch.items() if isinstance(value, Tensor) and value.ndim}
     if not sizes:
         raise InputError(f"batch={list(batch)} holds no tensor with an example axis; expected e.g. {{'input_ids': (examples, tokens)}}")

@@ -496,6 +496,16 @@ def test_evaluate_gives_the_loss_of_the_trained_factors():
     torch.testing.assert_close(delta, MIXED[0].gamma * factors["B"] @ factors["A"])
 
 
+def test_evaluate_takes_any_number_of_examples():
+    """Sequences laid into one batch give the mean of their losses: for each configuration with its own factors."""
+    task = small_task()
+    run = train_stacked(task, MIXED[:7], steps=2)
+    batches = [task.batch(step, 0) for step in (2, 3, 4)]
+    together = run.evaluate({"tokens": torch.cat([batch["tokens"] for batch in batches])})
+    assert len(set(together)) > 3
+    np.testing.assert_allclose(together, np.mean([run.evaluate(batch) for batch in batches], axis=0), rtol=1e-12)
+
+
 def test_constant_factor_needs_no_zero():
     task = small_task()
     run = train_stacked(task, [Configuration(2, gamma=0.1, adapter=LORA.with_init(B=Constant(0.1)))], steps=2)
