@@ -193,10 +193,11 @@ def train_stacked(
             costs = [cost_of[chosen[i].rank] for i in members]
             for share in shares(costs, workers):
                 mine = [members[k] for k in share]
-                stack = Stack(
-                    task, [chosen[i] for i in mine], steps=steps, dtype=dtype, copies=folding.copies(memory // workers), probe=probe,
-                    share_first=share_first, allocate=shared_zeros if forked else torch.zeros,
-                )  # fmt: skip
+                with one_thread(weight.device):  # threads that have filled large buffers spin on while the workers want their cores
+                    stack = Stack(
+                        task, [chosen[i] for i in mine], steps=steps, dtype=dtype, copies=folding.copies(memory // workers), probe=probe,
+                        share_first=share_first, allocate=shared_zeros if forked else torch.zeros,
+                    )  # fmt: skip
                 if found and cohort:
                     restore(found, stack, mine)
                 where |= {i: (len(stacks), row) for row, i in enumerate(mine)}

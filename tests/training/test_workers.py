@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rsverify.errors import BudgetError, InputError, RsverifyError
+from rsverify.training import stacked
 from rsverify.training.configuration import grid
 from rsverify.training.stacked import train_stacked
 from rsverify.training.workers import shared_zeros, shares, worker_count
@@ -32,6 +33,26 @@ def test_workers_change_nothing_but_rounding():
     np.testing.assert_allclose(three.output_rms, one.output_rms, rtol=1e-11)
     torch.testing.assert_close(three.factors(5)["blocks.1.feed_forward.up"], one.factors(5)["blocks.1.feed_forward.up"])
     np.testing.assert_allclose(three.evaluate(small_task().batch(5, 0)), one.evaluate(small_task().batch(5, 0)), rtol=1e-12)
+
+
+def test_stacks_are_built_on_one_thread_and_the_number_is_given_back(monkeypatch):
+    """Threads of torch that helped to fill large buffers go on to spin, on the cores of those that train."""
+    seen = []
+
+    class Watched(stacked.Stack):
+        def __init__(self, *given, **named):
+            seen.append(torch.get_num_threads())
+            super().__init__(*given, **named)
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(stacked, "Stack", Watched)
+    try:
+        torch.set_num_threads(2)
+        train_stacked(small_task(), MIXED[:4], steps=1, workers=2)
+        assert seen == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_error_in_a_worker_is_told():
