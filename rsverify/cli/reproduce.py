@@ -16,7 +16,7 @@ def reproduce(
     /,
     *,
     quick: Annotated[bool, Parameter(help="Few steps and ranks: some three minutes on two cores.")] = False,
-    seeds: Annotated[Whole | None, Parameter(help="Seeds of each of the two repeats [7; 3 with --quick].")] = None,
+    seeds: Annotated[Whole | None, Parameter(help="Seeds of each of the two repeats [20; 3 with --quick].")] = None,
     steps: Annotated[Whole | None, Parameter(help="Steps of every run [180; 12 with --quick].")] = None,
     workers: Annotated[Whole | None, Parameter(help="Processes [as many as cores].")] = None,
     out: Annotated[Path, Parameter(help="Folder of reproduce.html, reproduce.json, pictures and the journal.")] = Path(

@@ -64,4 +64,12 @@ def _part(part: Mapping[str, Any], repeats: int) -> dict[str, Any]:
         whole = (f"{mean:+.3g}", f"[{interval[0]:+.3g}, {interval[1]:+.3g}]", part["unit"])
     if part.get("seeds"):
         whole = (*whole, f"({part['seeds']} seeds a repeat)")
-    return {**part, "repeats": (means + [()] * repeats)[:repeats], "all": whole}
+    return {**part, "repeats": (means + [()] * repeats)[:repeats], "all": whole, "hint": _hint(part)}
+
+
+def _hint(part: Mapping[str, Any]) -> str:
+    """How surely a fresh run would answer so."""
+    if part["again"] is None:
+        return ""
+    said = f"again: {part['again']:.3f}" if part["again"] < 0.9995 else "again: > 0.999"
+    return said if part["answer"] == part["leaning"] else f"all repeats say {part['leaning']}, {said}"

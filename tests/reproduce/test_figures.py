@@ -12,7 +12,7 @@ from rsverify.studies.reproduce import plan as plans
 from rsverify.studies.reproduce.figures import perplexity
 from rsverify.studies.reproduce.plan import LORA, RSLORA
 
-PLAN = quick(wide=(512,), steps=3, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4))
+PLAN = quick(wide=(512,), steps=3, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4), beyond=3)
 FIGURES = all_figures()
 
 
@@ -86,7 +86,7 @@ def test_the_control_reads_optimum_and_exponent():
     assert worlds.judged(figure, PLAN, partial(worlds.train, loss=deeper, noise=2.0))[0].answer == "inconclusive"
 
 
-def parts_of(name, loss, *, plan=PLAN, noise=0.001):
+def parts_of(name, loss, *, plan=PLAN, noise=0.0005):
     """The answers of a figure's questions by their short names, and its finding, in a world of these losses."""
     finding, _ = worlds.judged(FIGURES[name], plan, partial(worlds.train, loss=loss, noise=noise))
     return {part.short: part.answer for part in finding.parts}, finding
@@ -110,7 +110,7 @@ def test_ranks_above_the_widths_are_swept_and_decide_nothing():
 
 
 def test_a_question_about_wide_ranks_rests_on_their_few_seeds():
-    plan = quick(wide=(512,), steps=1, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4), seeds=5)
+    plan = quick(wide=(512,), steps=1, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4), seeds=7, swept=5, few=4, beyond=3)
     theory = {LORA: 0.0, RSLORA: -0.5}
     finding, results = worlds.judged(FIGURES["control"], plan, partial(worlds.train, loss=partial(valley, powers=theory), noise=0.001))
     seeds = {part.short: part.seeds for part in finding.parts}
@@ -139,17 +139,19 @@ def test_no_seed_is_judged_at_a_rate_that_its_own_repeat_chose():
             assert loss > own + 0.05
 
 
-def test_ranks_above_the_widths_begin_about_the_best_of_the_widest_narrow_one():
+def test_wide_ranks_begin_about_the_best_of_the_widest_narrow_one():
     plan = quick(wide=(512,), steps=1, narrow=(4, 64), sweep=(0, 1, 2, 3, 4, 5, 6), rounds=4)
     flat_optimum = partial(valley, powers={LORA: 0.0, RSLORA: 0.0})
     results = worlds.fill(FIGURES["control"], plan, partial(worlds.train, loss=flat_optimum, noise=0.001))
     tried = [lr / plan.lr for lr in results.rates(perplexity.FAMILIES[0], 512) if lr != plan.lr]
-    assert tried == pytest.approx([2, 2 * 2**0.5, 4, 4 * 2**0.5, 8], rel=1e-5)
+    assert tried == pytest.approx([2, 4, 8], rel=1e-5)  # in octaves: no claim is judged there
+    halves = [lr / plan.lr for lr in results.rates(perplexity.FAMILIES[0], 64)]
+    assert {round(x, 2) for x in halves} >= {2.83, 4.0, 5.66}
 
 
 def test_second_tables_compare_all_ranks_on_the_same_seeds():
     """A world in which the seeds that the wide ranks lack are easy: the first table flatters the narrow ranks, the second does not."""
-    plan = quick(wide=(512,), steps=1, narrow=(4, 64), seeds=5)
+    plan = quick(wide=(512,), steps=1, narrow=(4, 64), seeds=5, swept=5)
 
     def uneven(cell, plan):
         ease = 0.0 if cell.seed in plan.few_seeds else 0.5
@@ -160,6 +162,46 @@ def test_second_tables_compare_all_ranks_on_the_same_seeds():
         first, second = ([row[column].split()[0] for row in table["rows"]] for table in finding.tables)
         assert first[-1] == "7.389" and set(first[:-1]) == {"6.050"}
         assert set(second) == {"7.389"}
+
+
+def test_rates_are_judged_on_seeds_that_had_no_part_in_choosing_them():
+    """A world in which the swept seeds like a rate at which all others do badly: what is judged shows it."""
+    plan = quick(wide=(), steps=1, narrow=(4, 16, 64), seeds=6, swept=2)
+    swept = set(plan.swept_seeds)
+
+    def flattering(cell, plan):
+        best = plan.lr * 4
+
+        def loss(rule, rank, lr, c):
+            near = abs(math.log2(lr / best)) < 0.1
+            return 1.6 + 0.1 * math.log2(lr / best) ** 2 + (0.5 if near and cell.seed not in swept else 0.0)
+
+        return worlds.train(cell, plan, loss=loss, noise=0.0)
+
+    for name, family in (("control", perplexity.FAMILIES[0]), ("lr-sweep", perplexity.FAMILIES[0])):
+        results = worlds.fill(FIGURES[name], plan, flattering)
+        judged = sweeping.losses_at_best(plan, results, family, 4)
+        assert set(judged) == set(plan.all_seeds)
+        assert {seed: round(loss, 6) for seed, loss in judged.items()} == {s: 1.6 if s in swept else 2.1 for s in plan.all_seeds}
+        # Elsewhere they are not run: each costs as much as a swept one.
+        assert set(results.runs(sweeping.at(family, plan.lr * 2), 4)) == swept
+        assert not results.runs(sweeping.at(family, plan.lr * 4), 16).keys() - swept
+
+
+def test_further_seeds_are_run_at_the_judged_ranks_alone():
+    plan = quick(wide=(512,), steps=1, narrow=(4, 16, 64), seeds=6, swept=4, few=2, named=3)
+    further = set(plan.all_seeds) - set(plan.swept_seeds)
+    for name in TRAINED:
+        figure = FIGURES[name]
+        results = worlds.fill(figure, plan, partial(worlds.train, loss=paper))
+        ranks = {rank for cell in figure.cells(plan, results) if cell.seed in further for rank in cell.configuration["ranks"]}
+        assert ranks <= {4, 64} and 64 in ranks
+        finding = figure.judge(plan, results, figure.prediction(plan))
+        assert {part.seeds for part in finding.parts if "held-out loss" in part.says} == {6}
+        assert finding.answer == "holds"
+    results = worlds.fill(FIGURES["lr-sweep"], plan, partial(worlds.train, loss=paper))
+    parts = FIGURES["lr-sweep"].judge(plan, results, None).parts
+    assert next(part for part in parts if part.deciding).seeds == 3
 
 
 def valley_of_sgd(rule, rank, lr, c, *, powers, depth=0.0):
@@ -195,21 +237,30 @@ def test_an_optimum_at_the_end_of_what_was_tried_leaves_its_exponent_open():
 
 def test_no_run_of_a_sweep_is_made_twice():
     """Figures share their cells, and a learning rate that two ranks ask for in different rounds is not run again."""
-    plan = quick(narrow=(4, 16, 64, 128), wide=(512,), steps=1, rounds=4)
+    plan = quick(narrow=(4, 16, 64), wide=(128, 512), steps=1, rounds=4, seeds=5, swept=3, few=2, named=3)
     powers = {LORA: 0.9, RSLORA: -0.4}
     seen = []
-    for name in ("perplexity", "lr-sweep", "control"):
-        results = worlds.fill(FIGURES[name], plan, partial(worlds.train, loss=partial(valley, powers=powers)))
+    names = ("perplexity", "lr-sweep", "control", "optimizers", "control-sgd", "other-powers", "init-corrections", "attention-only")
+    for name in names:
+        results = worlds.fill(FIGURES[name], plan, partial(worlds.train, loss=partial(anywhere, powers=powers)))
         seen.append(set(results.of_cell))
-    cells = {c.key: c for name in ("perplexity", "lr-sweep", "control") for c in swept_cells(name, plan, powers)}
+    cells = {c.key: c for name in names for c in swept_cells(name, plan, powers)}
     assert set(cells) == set.union(*seen)
-    runs = [(c.configuration["rule"], c.configuration["lr"], rank, c.seed) for c in cells.values() for rank in c.configuration["ranks"]]
+    settings = ("rule", "optimizer", "init", "targets", "lr")
+    runs = [(*(c.configuration[s] for s in settings), rank, c.seed) for c in cells.values() for rank in c.configuration["ranks"]]
     assert len(runs) == len(set(runs))
 
 
 def swept_cells(name, plan, powers):
-    results = worlds.fill(FIGURES[name], plan, partial(worlds.train, loss=partial(valley, powers=powers)))
+    results = worlds.fill(FIGURES[name], plan, partial(worlds.train, loss=partial(anywhere, powers=powers)))
     return FIGURES[name].cells(plan, results)
+
+
+def anywhere(rule, rank, lr, c, *, powers):
+    """A valley under every rule and optimizer."""
+    return (valley if c["optimizer"] == "adamw" else valley_of_sgd)(
+        rule, rank, lr, c, powers={"alpha/r**0.25": 0, "alpha/r**2": 0, "alpha": 0} | powers
+    )
 
 
 def test_a_plan_sweeps_the_optimizers_that_it_has_grids_for():

@@ -71,6 +71,7 @@ def test_a_cell_gives_the_same_numbers_again_and_others_for_another_seed():
         "tokens": 32,
         "held_out": 1,
         "alpha": 20.0,
+        "spectra": True,
     }
     one, other = cells.train(c, 1), cells.train(c, 2)
     assert cells.train(c, 1) == one and one != other
@@ -92,6 +93,7 @@ def test_a_run_that_blows_up_says_so_and_counts_as_guessing():
         "tokens": 32,
         "held_out": 1,
         "alpha": 20.0,
+        "spectra": True,
     }
     (found,) = cells.train(c, 1)["runs"]
     json.dumps(found, allow_nan=False)

@@ -9,7 +9,7 @@ from rsverify.studies.reproduce.runs import Results
 POWERS = {"1": 0.0, "1/sqrt(r)": -0.5, "sqrt(r)": 0.5}
 
 
-def train(cell, plan, *, loss, gradient=None, noise=0.002, growth=lambda rule, rank: rank**0.5):
+def train(cell, plan, *, loss, gradient=None, noise=0.0005, growth=lambda rule, rank: rank**0.5):
     """A training cell's result: `loss(rule, rank, lr, c)` in nats, gradient norm gamma sqrt(r) std unless given, noise of each seed."""
     c = cell.configuration
     runs = []
@@ -27,7 +27,7 @@ def train(cell, plan, *, loss, gradient=None, noise=0.002, growth=lambda rule, r
     return {"runs": runs}
 
 
-def rank_free(cell, plan, *, learns=True, noise=0.002):
+def rank_free(cell, plan, *, learns=True, noise=0.0005):
     c = cell.configuration
     runs = []
     for rank in c["ranks"]:

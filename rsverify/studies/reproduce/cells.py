@@ -59,8 +59,8 @@ def train(configuration: Mapping[str, Any], seed: int) -> dict[str, Any]:
         run = train_stacked(task, wanted, steps=c["steps"], workers=1)
         if not run.complete:
             raise KeyboardInterrupt
-        held_out = np.mean([run.evaluate({"tokens": batch}) for batch in _held_out(c["tokens"], c["held_out"])], axis=0)
-        spectra = [_spectra(run, i) for i in range(len(wanted))]
+        held_out = run.evaluate({"tokens": torch.cat(_held_out(c["tokens"], c["held_out"]))})
+        spectra = [_spectra(run, i) if c["spectra"] else {} for i in range(len(wanted))]
     return {
         "runs": [
             {

@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rsverify.studies.reproduce.plan import Plan
+from rsverify.studies.reproduce.plan import WIDTH, Plan
 from rsverify.studies.reproduce.runs import Family, Results, finite
-
-WIDTH = 128
-"""Width of the base: ranks above it change nothing but the effective learning rate, and are drawn dashed."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9")
 MARKERS = "os^Dvp"

@@ -3,6 +3,9 @@
 A question asks whether a mean lies in a region. In each repeat, on seeds of its own, Student's interval of the mean lies inside
 (yes), outside (no), or neither (open). The answer of the whole is the one that all repeats give; where they differ it is open. With
 two repeats and intervals at 95 % a false yes or no needs both to miss on the same side: at most 0.025**2 < 0.1 % for each question.
+
+An answer that all repeats give may still be luck that a fresh run need not have: it is settled only where such a run must be expected
+to give it again with probability `AGAIN`, else it is open, and `leaning` keeps what the repeats said.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from rsverify.statistics.intervals import mean_interval
-from rsverify.studies.reproduce.plan import EXPONENT_MARGIN, LEVEL, Plan
+from rsverify.studies.reproduce.plan import AGAIN, EXPONENT_MARGIN, LEVEL, Plan
+from rsverify.studies.reproduce.replication import probability_inside
 
 Answer = Literal["yes", "no", "open"]
 Outcome = Literal["holds", "holds only for", "does not hold here", "inconclusive"]
@@ -26,7 +30,8 @@ class Part:
     """One question of a claim with its answer.
 
     Args: region is where the mean must lie; repeats holds (mean, lo, hi, answer) of each repeat, seeds how many each
-        had at least; unit is what the numbers are.
+        had at least; unit is what the numbers are. leaning is what all repeats answer, settled or not, and again the probability
+        with which a fresh run is expected to answer so.
         deciding parts make the finding, the others stand beside it; short names what a partial finding holds for.
     """
 
@@ -39,6 +44,8 @@ class Part:
     repeats: tuple[tuple[float, float, float, Answer], ...] = ()
     seeds: int = 0
     flipped: bool = False
+    leaning: Answer = "open"
+    again: float | None = None
     unit: str = "nats"
     theory: str = ""
     deciding: bool = True
@@ -59,10 +66,16 @@ def ask(says: str, plan: Plan, values: Mapping[int, float], region: tuple[float,
         mean, (lo, hi) = mean_interval(np.array(found), level)
         repeats.append((mean, lo, hi, _within(lo, hi, region)))
     answers = {answer for *_, answer in repeats}
-    mean, interval = mean_interval(np.array([values[seed] for seed in plan.all_seeds if seed in values]), level)
+    leaning: Answer = answers.copy().pop() if len(answers) == 1 else "open"
+    every = np.array([values[seed] for seed in plan.all_seeds if seed in values])
+    mean, interval = mean_interval(every, level)
+    again = None
+    if leaning != "open":
+        inside, outside = probability_inside(mean, float(every.std(ddof=1)), len(every), repeats=counts, region=region, level=level)
+        again = inside if leaning == "yes" else outside
     return Part(
-        says, answers.pop() if len(answers) == 1 else "open", region=region, mean=mean, interval=interval, repeats=tuple(repeats),
-        seeds=min(counts), flipped={"yes", "no"} <= {answer for *_, answer in repeats}, **more,
+        says, leaning if again is not None and again >= AGAIN else "open", region=region, mean=mean, interval=interval,
+        repeats=tuple(repeats), seeds=min(counts), flipped={"yes", "no"} <= answers, leaning=leaning, again=again, **more,
     )  # fmt: skip
 
 
@@ -76,7 +89,8 @@ def ask_exponent(
 
 def fact(says: str, holds: bool, **more: Any) -> Part:
     """A question that needs no statistics."""
-    return Part(says, "yes" if holds else "no", **more)
+    answer: Answer = "yes" if holds else "no"
+    return Part(says, answer, leaning=answer, **more)
 
 
 def shown(part: Part) -> str:
@@ -112,7 +126,7 @@ def conclude(parts: Sequence[Part], *, remark: str = "", **more: Any) -> Finding
     yes, no, unsettled = ([part for part in deciding if part.answer == answer] for answer in ("yes", "no", "open"))
 
     def names(found: Sequence[Part]) -> str:
-        return "; ".join(part.short or part.says for part in found)
+        return "; ".join(f"{part.short or part.says}{_unsure(part)}" for part in found)
 
     answer: Outcome
     if not no and not unsettled:
@@ -128,6 +142,14 @@ def conclude(parts: Sequence[Part], *, remark: str = "", **more: Any) -> Finding
     if flipped := [part for part in parts if part.flipped]:
         sentence += f" A repeat with fresh seeds gave the opposite answer, so this was inconclusive: {names(flipped)}."
     return Finding(answer, f"{sentence} {remark}".strip(), tuple(parts), **more)
+
+
+def _unsure(part: Part) -> str:
+    """Why an answer that all repeats give is open all the same."""
+    if part.answer == part.leaning or part.again is None:
+        return ""
+    # Rounded down: 0.949 is not the 0.95 that would have settled it.
+    return f" (all repeats say {part.leaning}, a fresh run is expected to with probability {math.floor(100 * part.again) / 100:.2f} only)"
 
 
 def slopes(ranks: Sequence[int], curves: Mapping[int, Sequence[float]]) -> dict[int, float]:

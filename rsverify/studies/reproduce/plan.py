@@ -19,6 +19,12 @@ EXPONENT_MARGIN = 0.1
 LEVEL = 0.95
 """Of one interval on the seeds of one repeat; see `judging` for what two repeats make of it."""
 
+AGAIN = 0.95
+"""Probability with which a fresh run must be expected to give an answer again before it counts as settled."""
+
+WIDTH = 128
+"""Of the base: at ranks above it nothing changes but the effective learning rate."""
+
 GUESS = math.log(256)
 """Nats of guessing a byte: what a run that diverged, or ended above it, counts as."""
 
@@ -28,16 +34,18 @@ class Plan:
     """Sizes of a run.
 
     Args:
-        narrow, wide: ranks trained on every seed, and ranks above the widths (128), on the few seeds where they are swept or a claim
-            names them and on the first of each repeat elsewhere. low, high: ranks between which "more rank buys quality" is judged,
-            high at most d/2.
+        narrow, wide: ranks at most d/2, of which the claims are judged, and ranks beyond it, where nothing is decided unless a claim
+            names the rank. low, high: ranks between which "more rank buys quality" is judged.
         steps, tokens, held_out: steps of a run, tokens of each, sequences of the held-out loss.
-        repeats, seeds: independent repeats of the whole study, and seeds in each. In a pilot (three seeds a repeat, used nowhere
-            else) a paired difference of held-out losses had a standard deviation of 0.012 nats between seeds, of which eight let a
-            repeat's interval leave the margin with probability 0.8 where the truth lies another margin away. Tried again on
-            six of those seeds at tuned rates it was 0.024 after 100 steps and 0.015 after 200: the time that a full run may take
-            went to longer runs before more seeds, and with seven a difference of two margins stays open more often.
-        few: seeds of each repeat that the wide ranks and the rank-free layer are given: they cost most and vary least.
+        repeats, seeds: independent repeats of the whole study, and seeds in each. A paired difference of held-out losses has a
+            standard deviation of 0.015 to 0.02 nats between seeds (pilot, on seeds used nowhere else): twenty let a repeat's interval
+            leave the margin with probability 0.88 (at 0.02) where the truth lies another margin away. Only ranks low and high need so many.
+        swept: the first seeds of each repeat, on which learning rates are swept. The others are run at the best rates found, and
+            have no part in choosing them.
+        few, beyond: the first seeds of each repeat for what costs most, or decides nothing: few for the rank-free layer, wide ranks up
+            to the width, and all ranks' curves of the families that no sweep runs; beyond for ranks above the width.
+        named: the first seeds of each repeat on which rsLoRA is run at the largest rank and the one rate, of which a claim speaks.
+        beside: wide ranks that those other families show, on the first seed of each repeat.
         lr: by optimizer. AdamW's is a tenth of what served rank-4 LoRA best in a pilot on seed 99 (used nowhere else), as
             the source's own sweep found its best ten times above its default; the others are the pilot's largest stable ones.
         sweep: powers of two of AdamW's lr in the coarse grid of the narrow ranks. sweep_sgd, sweep_sgd_lora: of SGD's, under rsLoRA
@@ -47,16 +55,20 @@ class Plan:
         any_ranks, limit_ranks, limit_steps: of the rank-free layer.
     """
 
-    narrow: tuple[int, ...] = (4, 8, 32, 64, 128)
-    wide: tuple[int, ...] = (512, 2048)
+    narrow: tuple[int, ...] = (4, 8, 32, 64)
+    wide: tuple[int, ...] = (128, 512, 2048)
     low: int = 4
     high: int = 64
     steps: int = 180
     tokens: int = 64
     held_out: int = 16
     repeats: int = 2
-    seeds: int = 7
+    seeds: int = 20
+    swept: int = 7
     few: int = 3
+    beyond: int = 2
+    named: int = 6
+    beside: tuple[int, ...] = (128, 512)
     seed: int = 0
     alpha: float = 20.0
     lr: float = 3e-4
@@ -72,11 +84,10 @@ class Plan:
     limit_steps: int = 20
 
     def __post_init__(self) -> None:
-        if self.seeds < 2 or self.few < 2 or self.repeats < 1:
-            raise InputError(
-                f"seeds={self.seeds}, few={self.few}, repeats={self.repeats}; expected at least 2 seeds (an interval needs"
-                " two) and 1 repeat"
-            )
+        counts = {name: getattr(self, name) for name in ("seeds", "swept", "few", "beyond", "named")}
+        if min(counts.values()) < 2 or self.repeats < 1:
+            said = ", ".join(f"{name}={count}" for name, count in counts.items())
+            raise InputError(f"{said}, repeats={self.repeats}; expected at least 2 seeds of each kind (an interval needs two) and 1 repeat")
         if self.seed < 0:
             raise InputError(f"seed={self.seed}; expected a whole number from 0")
 
@@ -90,13 +101,31 @@ class Plan:
     def all_seeds(self) -> tuple[int, ...]:
         return tuple(seed for group in self.groups for seed in group)
 
+    def first_seeds(self, count: int) -> tuple[int, ...]:
+        """So many seeds of each repeat, or all where it has fewer."""
+        return tuple(seed for group in self.groups for seed in group[:count])
+
+    @property
+    def swept_seeds(self) -> tuple[int, ...]:
+        return self.first_seeds(self.swept)
+
     @property
     def few_seeds(self) -> tuple[int, ...]:
-        return tuple(seed for group in self.groups for seed in group[: self.few])
+        return self.first_seeds(self.few)
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """The ranks whose held-out losses are compared, on every seed."""
+        return tuple(dict.fromkeys((self.low, self.high)))
+
+    @property
+    def largest(self) -> int:
+        return (*self.narrow, *self.wide)[-1]
 
     def seeds_of(self, rank: int) -> tuple[int, ...]:
-        """The seeds on which a rank is swept: all for the narrow ones, the few for those above the widths."""
-        return self.few_seeds if rank in self.wide else self.all_seeds
+        """The seeds on which a rank is swept: fewer for the wide ones."""
+        count = self.swept if rank not in self.wide else self.few if rank <= WIDTH else self.beyond
+        return self.first_seeds(min(count, self.swept))
 
     def grid(self, rule: str, optimizer: str) -> tuple[int, ...]:
         """Powers of two of `rate` with which a sweep of the narrow ranks begins.
@@ -125,7 +154,7 @@ def full(*, seed: int = 0, **changes: Any) -> Plan:
 def quick(*, seed: int = 0, **changes: Any) -> Plan:
     """Three minutes on two quiet cores: few steps, so that little is settled but what theory fixes at init."""
     sizes = Plan(
-        wide=(512,), seeds=3, steps=12, held_out=8, sweep=(0, 1, 2, 3, 4, 5), rounds=2, any_steps=6, limit_ranks=(1024, 4096, 16_384),
+        wide=(128, 512), seeds=3, steps=12, held_out=8, sweep=(0, 1, 2, 3, 4, 5), rounds=2, any_steps=6, limit_ranks=(1024, 4096, 16_384),
         limit_steps=4, seed=seed,
     )  # fmt: skip
     return changed(sizes, **changes)

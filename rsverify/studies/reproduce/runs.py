@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rsverify.studies.reproduce.plan import GUESS, Plan
+from rsverify.studies.reproduce.plan import GUESS, LORA, RSLORA, Plan
 from rsverify.sweep import Cell
 
 CELLS = "rsverify.studies.reproduce.cells"
@@ -36,16 +36,28 @@ class Family:
             {
                 "rule": self.rule, "optimizer": self.optimizer, "init": self.init, "targets": self.targets, "lr": self.rate(plan),
                 "ranks": list(ranks), "steps": plan.steps, "tokens": plan.tokens, "held_out": plan.held_out, "alpha": plan.alpha,
+                "spectra": self.shows_spectra(plan),
             },
             seed,
         )  # fmt: skip
 
-    def cells(self, plan: Plan, *, wide: str = "first") -> list[Cell]:
-        """The narrow ranks on every seed; the wide ones on a few seeds, on the first of each repeat, or not at all."""
-        found = [self.cell(plan, plan.narrow, seed) for seed in plan.all_seeds]
-        seeds = {"few": plan.few_seeds, "first": tuple(group[0] for group in plan.groups), "none": ()}[wide]
+    def shows_spectra(self, plan: Plan) -> bool:
+        """Whether the spectra of its updates are looked at: those of the two rules as the article trains them, and no others."""
+        plain = (self.optimizer, self.init, self.targets, self.rate(plan)) == ("adamw", "1", "all", plan.rate("adamw"))
+        return plain and self.rule in (LORA, RSLORA)
+
+    def cells(self, plan: Plan, *, swept: bool = False, named: bool = False, judged: Sequence[int] | None = None) -> list[Cell]:
+        """What shows and judges a family at its one rate: all narrow ranks on some seeds, the judged ranks on every other.
+
+        Args: swept where a sweep runs the family too, whose cells these then are. named where the claim names the wide ranks; else they
+            are shown beside it. judged are ranks, by default the plan's.
+        """
+        curves = plan.swept_seeds if swept else plan.few_seeds
+        found = [self.cell(plan, plan.narrow, seed) for seed in curves]
+        found += [self.cell(plan, judged or plan.judged, seed) for seed in plan.all_seeds if seed not in curves]
+        wide = {rank: plan.seeds_of(rank) if named else plan.first_seeds(1) for rank in plan.wide if named or rank in plan.beside}
         # One cell a rank: the widest takes as long as all others together.
-        return found + [self.cell(plan, [rank], seed) for seed in seeds for rank in plan.wide]
+        return found + [self.cell(plan, [rank], seed) for rank, seeds in wide.items() for seed in seeds]
 
 
 def rank_free_cell(plan: Plan, rule: str, seed: int) -> Cell:

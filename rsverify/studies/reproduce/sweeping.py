@@ -26,46 +26,70 @@ def coarse(plan: Plan, family: Family) -> list[float]:
     return [plan.rate(family.optimizer) * 2.0**k for k in plan.grid(family.rule, family.optimizer)]
 
 
-def cells(plan: Plan, results: Results, families: Sequence[Family], *, wide: bool) -> list[Cell]:
+def cells(plan: Plan, results: Results, families: Sequence[Family], *, wide: Sequence[int]) -> list[Cell]:
     """The coarse grid for all narrow ranks; then, at each rank, what lies beside its best so far, as often as the plan refines.
 
-    Ranks above the widths, where wanted, begin about the best of the widest narrow rank, on the few seeds. All narrow ranks that ask for
-    a learning rate in one round are one cell; families go their own ways, so that figures which share one share its cells.
+    Wide ranks begin about the best of the widest narrow rank, on the few seeds. All narrow ranks that ask for a learning rate in one round
+    are one cell; families go their own ways, so that figures which share one share its cells. Last, the judged ranks are run at the rates
+    found, on the seeds that had no part in finding them.
     """
-    found = [at(family, lr).cell(plan, plan.narrow, seed) for family in families for lr in coarse(plan, family) for seed in plan.all_seeds]
+    grid = [at(family, lr).cell(plan, plan.narrow, seed) for family in families for lr in coarse(plan, family) for seed in plan.swept_seeds]
+    found = list(grid)
     if any(cell.key not in results.of_cell for cell in found):
         return found
     for family in families:
+        mine: list[Cell] = []
         wanted: dict[tuple[int, float], list[int]] = {}
         for rank in plan.narrow:
             for turn, rates in enumerate(refined(plan, results, family, rank)):
                 for lr in rates:
                     wanted.setdefault((turn, lr), []).append(rank)
-        found += [at(family, lr).cell(plan, mine, seed) for (_, lr), mine in wanted.items() for seed in plan.all_seeds]
-        for rank in plan.wide if wide else ():
+        mine += [at(family, lr).cell(plan, ranks, seed) for (_, lr), ranks in wanted.items() for seed in plan.swept_seeds]
+        if all(cell.key in results.of_cell for cell in mine):
+            mine += confirming(plan, results, family)
+        for rank in wide:
             rates = [*start(plan, results, family, rank), *(lr for turn in refined(plan, results, family, rank) for lr in turn)]
-            found += [at(family, lr).cell(plan, [rank], seed) for lr in rates for seed in plan.seeds_of(rank)]
+            mine += [at(family, lr).cell(plan, [rank], seed) for lr in rates for seed in plan.seeds_of(rank)]
+        found += mine
+    return found
+
+
+def confirming(plan: Plan, results: Results, family: Family) -> list[Cell]:
+    """The judged ranks on the seeds that no sweep used, at the rates at which `losses_at_best` judges them."""
+    found = []
+    for group in plan.groups:
+        wanted: dict[float, list[int]] = {}
+        for rank in plan.judged:
+            wanted.setdefault(best_elsewhere(plan, results, family, rank, group), []).append(rank)
+        for lr, ranks in wanted.items():
+            # At the rate of the other figures these runs are theirs too, and there the judged ranks are one cell.
+            together = plan.judged if lr == family.rate(plan) else ranks
+            found += [at(family, lr).cell(plan, together, seed) for seed in group[plan.swept :]]
     return found
 
 
 def start(plan: Plan, results: Results, family: Family, rank: int) -> list[float]:
-    """Learning rates with which a rank's sweep begins: the coarse grid, above the widths three about the best of the widest narrow rank."""
+    """Learning rates with which a rank's sweep begins: the coarse grid, for a wide one three about the best of the widest narrow rank."""
     grid = [at(family, lr).lr or 0.0 for lr in coarse(plan, family)]
     if rank not in plan.wide:
         return grid
-    best = min(grid, key=lambda lr: mean_loss(results, at(family, lr), plan.narrow[-1]))
+    last = plan.narrow[-1]
+    best = min(grid, key=lambda lr: mean_loss(results, at(family, lr), last, plan.seeds_of(last)))
     return [at(family, lr).lr or 0.0 for lr in (best / 2, best, best * 2)]
 
 
 def refined(plan: Plan, results: Results, family: Family, rank: int) -> list[list[float]]:
     """Learning rates beyond those of the start, by round: each is decided by those before it alone, so that asking again gives the same."""
-    known = start(plan, results, family, rank)
+    known, seeds = start(plan, results, family, rank), plan.seeds_of(rank)
     rounds: list[list[float]] = []
     while len(rounds) < plan.rounds:
-        if any(not results.runs(at(family, lr), rank) for lr in known):
+        if any(results.run(at(family, lr), rank, seed) is None for lr in known for seed in seeds):
             break
-        best = min(known, key=lambda lr: mean_loss(results, at(family, lr), rank, plan.seeds_of(rank)))
-        step = 2.0 if best in (min(known), max(known)) else FINE
+        best = min(known, key=lambda lr: mean_loss(results, at(family, lr), rank, seeds))
+        inside = best not in (min(known), max(known))
+        if inside and rank in plan.wide:
+            break  # Octaves do for ranks that decide nothing: the widest cost as much as all narrow ones together.
+        step = FINE if inside else 2.0
         # At an end the grid grows outwards; inside, both neighbours at half the distance.
         beside = [best / step] if best == min(known) else [best * step] if best == max(known) else [best / step, best * step]
         new = [lr for lr in (at(family, lr).lr or 0.0 for lr in beside) if not any(abs(math.log(lr / other)) < 0.01 for other in known)]
@@ -76,9 +100,10 @@ def refined(plan: Plan, results: Results, family: Family, rank: int) -> list[lis
     return rounds
 
 
-def mean_loss(results: Results, family: Family, rank: int, seeds: Sequence[int] | None = None) -> float:
+def mean_loss(results: Results, family: Family, rank: int, seeds: Sequence[int]) -> float:
+    """The mean over these seeds; infinite where none was run."""
     losses = results.losses(family, rank)
-    return float(np.mean([losses[seed] for seed in (seeds or losses)])) if losses else math.inf
+    return float(np.mean([losses[seed] for seed in seeds])) if losses else math.inf
 
 
 def best_rate(results: Results, family: Family, rank: int, seeds: Sequence[int]) -> float:
@@ -92,15 +117,19 @@ def at_an_end(plan: Plan, results: Results, family: Family, rank: int) -> bool:
     return best_rate(results, family, rank, plan.seeds_of(rank)) in (rates[0], rates[-1])
 
 
-def losses_at_best(plan: Plan, results: Results, family: Family, rank: int) -> dict[int, float]:
-    """Each swept seed's loss at the rate that served the other repeats' seeds best: none helps to choose the rate that it is judged at."""
-    found = {}
+def best_elsewhere(plan: Plan, results: Results, family: Family, rank: int, group: Sequence[int]) -> float:
+    """The learning rate that served the other repeats' swept seeds best (a plan of one repeat has only its own)."""
     swept = plan.seeds_of(rank)
+    return best_rate(results, family, rank, [seed for seed in swept if seed not in group] or swept)
+
+
+def losses_at_best(plan: Plan, results: Results, family: Family, rank: int) -> dict[int, float]:
+    """Each seed's loss at the rate that served the other repeats' seeds best: none helps to choose the rate that it is judged at."""
+    found = {}
+    seeds = plan.all_seeds if rank in plan.judged else plan.seeds_of(rank)
     for group in plan.groups:
-        mine = [seed for seed in swept if seed in group]
-        others = [seed for seed in swept if seed not in group] or mine
-        losses = results.losses(at(family, best_rate(results, family, rank, others)), rank)
-        found.update({seed: losses[seed] for seed in mine})
+        losses = results.losses(at(family, best_elsewhere(plan, results, family, rank, group)), rank)
+        found.update({seed: losses[seed] for seed in group if seed in seeds})
     return found
 
 

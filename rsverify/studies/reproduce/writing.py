@@ -12,7 +12,7 @@ from rsverify.records import SCHEMA, Provenance, to_json
 from rsverify.report.provenance import provenance
 from rsverify.report.reproduction import reproduction_page
 from rsverify.report.rooms import room_hashes
-from rsverify.studies.reproduce.plan import LEVEL, MARGIN, Plan
+from rsverify.studies.reproduce.plan import AGAIN, LEVEL, MARGIN, Plan
 from rsverify.studies.reproduce.study import Report, Section
 from rsverify.training.base import base_manifest
 from rsverify.training.data import fine_tuning_text
@@ -20,7 +20,7 @@ from rsverify.training.data import fine_tuning_text
 ROOMS = (
     "rsverify/training", "rsverify/symbolic", "rsverify/definitions", "rsverify/statistics", "rsverify/expressions.py",
     "rsverify/powerlaw.py", "rsverify/studies/reproduce/figures",
-    *(f"rsverify/studies/reproduce/{part}.py" for part in ("cells", "judging", "plan", "runs", "sweeping", "theory")),
+    *(f"rsverify/studies/reproduce/{part}.py" for part in ("cells", "judging", "plan", "replication", "runs", "sweeping", "theory")),
 )  # fmt: skip
 """The source that decides the numbers of a run; not what carries its cells, draws it or writes it."""
 
@@ -31,15 +31,18 @@ def notes(report: Report, *, kind: str) -> list[str]:
     whole = len(report.sections) > 1
     return [
         f"{'All' if whole else 'One'} of the study's figures, {kind}: {report.cells} cells, {plan.repeats} repeats of {plan.seeds} seeds"
-        f" each ({min(plan.few, plan.seeds)} for ranks without limit and for those above the widths, 1 where these stand beside a claim"
-        f" that does not name them), {plan.steps} steps of {plan.tokens} bytes, {report.seconds / 60:.0f} core minutes.",
+        f" each: all of them at ranks {plan.low} and {plan.high}, {min(plan.swept, plan.seeds)} for the sweeps of learning rates,"
+        f" {min(plan.few, plan.seeds)} for ranks without limit, {min(plan.beyond, plan.seeds)} for those above the width (1 where wide"
+        f" ranks stand beside a claim that does not name them); {plan.steps} steps of {plan.tokens} bytes,"
+        f" {report.seconds / 60:.0f} core minutes.",
         "The model is this package's pretrained base of width 128 (757k parameters), fine-tuned on source code: what holds here need not"
         " hold at 7B. The source's exact setting (batch, alpha, sequence length, steps) could not be read. Ranks above 128 exceed the"
         ' widths: there only the effective learning rate grows, so "more rank buys quality" is judged between ranks'
         f" {plan.low} and {plan.high} (at most d/2).",
         f"Each question is answered by Student's intervals at {LEVEL:.0%} over the seeds of one repeat, paired on data and seed; all"
-        f" repeats must give the same answer, otherwise it is open. Losses count as equal within {MARGIN:.4f} nats, the gap between the"
-        " two perplexities (1.863 and 1.836) that the source reports as worse and better.",
+        f" repeats must give the same answer, and a fresh run must be expected to give it again with probability {AGAIN:.0%} (reckoned"
+        " from the spread between seeds, and shown); otherwise it is open. Losses count as equal within"
+        f" {MARGIN:.4f} nats, the gap between the two perplexities (1.863 and 1.836) that the source reports as worse and better.",
     ]
 
 

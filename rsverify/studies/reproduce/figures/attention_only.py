@@ -23,7 +23,7 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     parts = [*perplexity.parts(plan, results, *FAMILIES), *(gradient_norm.at_init(plan, results, f) for f in FAMILIES)]
     named = {perplexity.NAMES[f.rule]: f for f in FAMILIES}
     remark = f"Judged at one learning rate, {plan.lr:g}."
-    return conclude(parts, remark=remark, tables=(perplexity.loss_table(plan, results, named),))
+    return conclude(parts, remark=remark, tables=perplexity.loss_tables(plan, results, named))
 
 
 def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:

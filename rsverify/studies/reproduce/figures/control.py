@@ -19,7 +19,7 @@ from rsverify.sweep import Cell
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    return sweeping.cells(plan, results, FAMILIES, wide=True)
+    return sweeping.cells(plan, results, FAMILIES, wide=plan.wide)
 
 
 def losses_at_best(plan: Plan, results: Results, families: Sequence[Family], *, deciding: bool) -> list[Part]:
@@ -59,8 +59,8 @@ def exponent(plan: Plan, results: Results, family: Family, ranks: Sequence[int],
     if foretold is None:
         return None
     name = NAMES[family.rule]
-    above = ranks[-1] > drawing.WIDTH
-    start = f"{name}, ranks above the widths with the others" if above else name
+    above = ranks[-1] in plan.wide
+    start = f"{name}, ranks above d/2 with the others" if above else name
     says = f"{start}: exponent in r of the best lr over ranks {ranks[0]} to {ranks[-1]}, within 0.1 of theory's {foretold}"
     short = f"{name}'s best rate goes as r**({foretold})" + (f" up to rank {ranks[-1]}" if above else "")
     if beyond := [rank for rank in ranks if sweeping.at_an_end(plan, results, family, rank)]:
@@ -101,13 +101,20 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
         spans = [judged(plan), *([ranks] if plan.wide else [])]
         parts += [part for span in spans if (part := exponent(plan, results, family, span, deciding=False))]
     tables = [rate_table(plan, results, FAMILIES, ranks, plan.all_seeds)]
-    if plan.wide and plan.few < plan.seeds:
-        alike = rate_table(plan, results, FAMILIES, ranks, plan.few_seeds)
-        tables.append({**alike, "title": perplexity.alike(plan)})
-    remark = f"With tuned rates: {said(parts)}. Each seed is judged at the rate that served the other repeat's seeds best."
+    shared = [seed for seed in plan.swept_seeds if all(seed in plan.seeds_of(rank) for rank in ranks)]
+    if len(shared) < len(plan.swept_seeds):
+        tables.append({**rate_table(plan, results, FAMILIES, ranks, shared), "title": perplexity.alike(shared)})
+    remark = f"With tuned rates: {said(parts)}. {how_judged(plan)}"
     if plan.wide:
-        remark += f" Ranks above the widths are swept on the first {min(plan.few, plan.seeds)} seeds of each repeat, and decide nothing."
+        counts = " and ".join(dict.fromkeys(str(len(plan.seeds_of(rank)) // plan.repeats) for rank in plan.wide))
+        remark += f" Ranks above d/2 are swept in octaves on the first {counts} seeds of each repeat, and decide nothing."
     return conclude(parts, remark=remark, tables=tuple(tables))
+
+
+def how_judged(plan: Plan) -> str:
+    """On which seeds a learning rate is chosen and on which it is judged."""
+    each = f"Learning rates are swept on {min(plan.swept, plan.seeds)} seeds of each repeat; each seed is judged at the rate that served"
+    return f"{each} the other repeat's best."
 
 
 def foretell(plan: Plan) -> Foretold:
@@ -134,12 +141,12 @@ def draw_sweeps(plan: Plan, results: Results, families: Sequence[Family], ranks:
             rates = results.rates(family, rank)
             swept = plan.seeds_of(rank)
             means = [math.exp(sweeping.mean_loss(results, sweeping.at(family, lr), rank, swept)) for lr in rates]
-            wide = rank > drawing.WIDTH
-            label = f"r = {rank}{f' ({len(swept)} seeds)' if wide else ''}"
-            panel.plot(rates, means, color=colour, marker=".", linewidth=1.1, linestyle="--" if wide else "-", label=label)
+            label = f"r = {rank}{f' ({len(swept)} seeds)' if rank in plan.wide else ''}"
+            style = "--" if rank > drawing.WIDTH else "-"
+            panel.plot(rates, means, color=colour, marker=".", linewidth=1.1, linestyle=style, label=label)
         drawing.log_rates(panel)
         panel.set_ylabel("held-out perplexity")
-        panel.set_title(f"{NAMES[family.rule]}, {family.optimizer}, {len(plan.all_seeds)} seeds", fontsize=10)
+        panel.set_title(f"{NAMES[family.rule]}, {family.optimizer}, {len(plan.swept_seeds)} seeds", fontsize=10)
     drawn = [value for panel in axes[0][:2] for line in panel.lines for value in line.get_ydata()]
     for panel in axes[0][:2]:
         # Runs at rates that diverge would leave the valleys flat: what ends beyond 1.5 times the best perplexity is off the picture.
@@ -149,7 +156,7 @@ def draw_sweeps(plan: Plan, results: Results, families: Sequence[Family], ranks:
     for index, family in enumerate(families):
         curves = {
             seed: [math.exp(sweeping.optimum(results, family, r, seed)) if seed in plan.seeds_of(r) else None for r in ranks]
-            for seed in plan.all_seeds
+            for seed in plan.swept_seeds
         }
         power = theory.lr_exponent(family)
         drawing.against_rank(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rsverify.studies.reproduce import sweeping, theory
+from rsverify.studies.reproduce import drawing, sweeping, theory
 from rsverify.studies.reproduce.figure import Figure, Foretold
 from rsverify.studies.reproduce.figures import control
 from rsverify.studies.reproduce.figures.perplexity import NAMES
@@ -17,18 +17,21 @@ FAMILIES = tuple(Family(rule, "sgd") for rule in NAMES)
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    return sweeping.cells(plan, results, FAMILIES, wide=False)
+    return sweeping.cells(plan, results, FAMILIES, wide=up_to_width(plan))
+
+
+def up_to_width(plan: Plan) -> list[int]:
+    """The wide ranks that do not exceed the base's width."""
+    return [rank for rank in plan.wide if rank <= drawing.WIDTH]
 
 
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     parts = control.losses_at_best(plan, results, FAMILIES, deciding=True)
     ranks = control.judged(plan)
     parts += [part for family in FAMILIES if (part := control.exponent(plan, results, family, ranks, deciding=True))]
-    remark = (
-        f"With tuned rates: {control.said(parts)}. Each seed is judged at the rate that served the other repeat's seeds best; ranks above"
-        " the widths are not swept under SGD."
-    )
-    return conclude(parts, remark=remark, tables=(control.rate_table(plan, results, FAMILIES, plan.narrow, plan.all_seeds),))
+    remark = f"With tuned rates: {control.said(parts)}. {control.how_judged(plan)} Ranks above the widths are not swept under SGD."
+    table = control.rate_table(plan, results, FAMILIES, (*plan.narrow, *up_to_width(plan)), plan.all_seeds)
+    return conclude(parts, remark=remark, tables=(table,))
 
 
 def foretell(plan: Plan) -> Foretold:
@@ -45,7 +48,7 @@ def foretell(plan: Plan) -> Foretold:
 
 
 def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
-    return control.draw_sweeps(plan, results, FAMILIES, plan.narrow)
+    return control.draw_sweeps(plan, results, FAMILIES, (*plan.narrow, *up_to_width(plan)))
 
 
 FIGURE = Figure(

@@ -21,9 +21,8 @@ FAMILIES = perplexity.FAMILIES
 def at_init(plan: Plan, results: Results, family: Family, **more: Any) -> Part:
     """The exponent of the gradient norm before the first step, against theory's."""
     name = perplexity.NAMES.get(family.rule, family.rule) + ("" if family.init == "1" else f", A's init times {family.init}")
-    curves = {
-        seed: [results.runs(family, r)[seed]["gradient_norm"][0] for r in plan.narrow] for seed in results.runs(family, plan.narrow[0])
-    }
+    runs = shared(results, family, plan.narrow)
+    curves = {seed: [found[rank]["gradient_norm"][0] for rank in plan.narrow] for seed, found in runs.items()}
     foretold = theory.exponent(family, "gradient_norm")
     says = f"{name}, {family.optimizer}: exponent in r of the gradient norm at init, within 0.1 of theory's {foretold}"
     short = f"the gradient norm at init of {name} goes as r**({foretold})"
@@ -33,10 +32,17 @@ def at_init(plan: Plan, results: Results, family: Family, **more: Any) -> Part:
 def spread_over_ranks(results: Results, family: Family, ranks: Sequence[int]) -> dict[int, float]:
     """Decades between the largest and smallest rank's gradient norm, the mean over all steps, by seed."""
     found = {}
-    for seed in results.runs(family, ranks[0]):
-        norms = np.array([[math.nan if v is None else v for v in results.runs(family, r)[seed]["gradient_norm"]] for r in ranks])
+    for seed, runs in shared(results, family, ranks).items():
+        norms = np.array([[math.nan if v is None else v for v in runs[rank]["gradient_norm"]] for rank in ranks])
         found[seed] = float(np.mean(np.log10(norms.max(0) / norms.min(0))))
     return found
+
+
+def shared(results: Results, family: Family, ranks: Sequence[int]) -> dict[int, dict[int, Any]]:
+    """The runs by rank of each seed that has all of these ranks."""
+    by_rank = {rank: results.runs(family, rank) for rank in ranks}
+    seeds = [seed for seed in by_rank[ranks[0]] if all(seed in found for found in by_rank.values())]
+    return {seed: {rank: found[seed] for rank, found in by_rank.items()} for seed in seeds}
 
 
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
@@ -52,22 +58,19 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
             short="under rsLoRA all ranks keep gradients of one order of magnitude",
         )
     )
-    rows = []
-    for rank in results.ranks(lora):
-        firsts = [np.mean([run["gradient_norm"][0] for run in results.runs(f, rank).values()]) for f in FAMILIES]
-        rows.append([str(rank), *(f"{value:.4g}" for value in firsts)])
-    table = {"title": "Gradient norm at init (mean over seeds)", "columns": ["rank", "LoRA", "rsLoRA"], "rows": rows}
-    ends = [
-        np.mean([run["gradient_norm"][0] for run in results.runs(lora, rank).values()])
-        for rank in (plan.narrow[0], results.ranks(lora)[-1])
-    ]
-    remark = f"From rank {plan.narrow[0]} to {results.ranks(lora)[-1]} LoRA's norm at init falls {ends[0] / ends[1]:.3g}-fold."
+    ranks = results.ranks(lora)
+    runs = {f: shared(results, f, ranks) for f in FAMILIES}
+    means = {f: [np.mean([found[rank]["gradient_norm"][0] for found in runs[f].values()]) for rank in ranks] for f in FAMILIES}
+    rows = [[str(rank), *(f"{means[f][k]:.4g}" for f in FAMILIES)] for k, rank in enumerate(ranks)]
+    title = f"Gradient norm at init (mean over the {len(runs[lora])} seeds that every rank has)"
+    table = {"title": title, "columns": ["rank", "LoRA", "rsLoRA"], "rows": rows}
+    remark = f"From rank {ranks[0]} to {ranks[-1]} LoRA's norm at init falls {means[lora][0] / means[lora][-1]:.3g}-fold."
     return conclude(parts, remark=remark, tables=(table,))
 
 
 def foretell(plan: Plan) -> Foretold:
     found = {f.rule: theory.exponent(f, "gradient_norm") for f in FAMILIES}
-    top = plan.wide[-1] if plan.wide else plan.narrow[-1]
+    top = plan.largest
     fall = (top / plan.narrow[0]) ** -float(found[LORA])
     sentence = (
         f"At init, whatever the optimizer, the norm goes as r**({found[LORA]}) under LoRA and r**({found[RSLORA]}) under rsLoRA; from rank"

@@ -23,8 +23,8 @@ READINGS = {
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
     return [
-        *(cell for family in READINGS.values() for cell in family.cells(plan)),
-        *(Family(RSLORA).cell(plan, plan.narrow, seed) for seed in plan.all_seeds),
+        *(cell for family in READINGS.values() for cell in family.cells(plan, judged=[plan.high])),
+        *Family(RSLORA).cells(plan, swept=True, named=True),
     ]
 
 
@@ -40,9 +40,9 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
             )
         )  # fmt: skip
     parts += [gradient_norm.at_init(plan, results, family, deciding=False) for family in READINGS.values()]
-    table = perplexity.loss_table(plan, results, {**READINGS, "rsLoRA": rslora})
+    tables = perplexity.loss_tables(plan, results, {**READINGS, "rsLoRA": rslora})
     remark = "The readings whose gamma and std multiply to r**-1/2 start where rsLoRA starts and differ from it only in how fast A moves."
-    return conclude(parts, remark=remark, tables=(table,))
+    return conclude(parts, remark=remark, tables=tables)
 
 
 def foretell(plan: Plan) -> Foretold:

@@ -18,13 +18,15 @@ SMALL, LARGE = Family(LORA), Family(RSLORA)
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    swept = [*sweeping.cells(plan, results, [SMALL], wide=False), *sweeping.cells(plan, results, [LARGE], wide=True)]
-    return list({cell.key: cell for cell in (*LARGE.cells(plan, wide="few"), *swept)}.values())
+    swept = [*sweeping.cells(plan, results, [SMALL], wide=()), *sweeping.cells(plan, results, [LARGE], wide=plan.wide)]
+    named = [LARGE.cell(plan, [plan.largest], seed) for seed in plan.first_seeds(plan.named)] if plan.wide else []
+    shared = LARGE.cells(plan, swept=True, named=True)
+    return list({cell.key: cell for cell in (*shared, *named, *swept)}.values())
 
 
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     small = sweeping.losses_at_best(plan, results, SMALL, plan.low)
-    largest = plan.wide[-1] if plan.wide else plan.narrow[-1]
+    largest = plan.largest
     best = {rank: less(results.losses(LARGE, rank), small) for rank in (largest, plan.high)}
     controls = {rank: less(sweeping.losses_at_best(plan, results, LARGE, rank), small) for rank in dict.fromkeys((plan.high, largest))}
     parts = [
@@ -44,11 +46,13 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
         for rank, difference in controls.items()
     ]  # fmt: skip
     rows = [
-        [f"{lr:.3g}", f"{math.exp(sweeping.mean_loss(results, sweeping.at(SMALL, lr), plan.low)):.3f}"]
+        [f"{lr:.3g}", f"{math.exp(sweeping.mean_loss(results, sweeping.at(SMALL, lr), plan.low, plan.swept_seeds)):.3f}"]
         for lr in results.rates(SMALL, plan.low)
     ]
-    fixed = math.exp(np.mean(list(results.losses(LARGE, largest).values())))
-    tuned = math.exp(np.mean(list(small.values())))
+    # Over the seeds that both have: seeds differ in their data.
+    losses = results.losses(LARGE, largest)
+    fixed = math.exp(np.mean(list(losses.values())))
+    tuned = math.exp(np.mean([small[seed] for seed in losses]))
     remark = (
         f"rsLoRA at rank {largest} and lr {plan.lr:g} ends at perplexity {fixed:.3f}, rank-{plan.low} LoRA at its best rate at {tuned:.3f}."
     )
@@ -58,7 +62,7 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
 
 def foretell(plan: Plan) -> Foretold:
     powers = {f.rule: theory.exponent(f, "update") for f in (SMALL, LARGE)}
-    largest = plan.wide[-1] if plan.wide else plan.narrow[-1]
+    largest = plan.largest
     gammas = [float(theory.gamma(f.rule, rank, plan.alpha)) * rank for f, rank in ((LARGE, largest), (SMALL, plan.low))]
     sentence = (
         f"At one learning rate the first step of AdamW moves rsLoRA of rank {largest} {gammas[0] / gammas[1]:.3g} times as far as LoRA of"
@@ -72,11 +76,12 @@ def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:
     figure, axes = drawing.panels(1, height=3.6)
     panel = axes[0][0]
     rates = results.rates(SMALL, plan.low)
-    curves = {seed: [math.exp(results.losses(sweeping.at(SMALL, lr), plan.low)[seed]) for lr in rates] for seed in plan.all_seeds}
+    curves = {seed: [math.exp(results.losses(sweeping.at(SMALL, lr), plan.low)[seed]) for lr in rates] for seed in plan.swept_seeds}
     drawing.against_rank(panel, rates, curves, label=f"LoRA, r = {plan.low}", index=0)
     drawing.log_rates(panel)
-    for index, rank in enumerate(dict.fromkeys((plan.high, plan.wide[-1] if plan.wide else plan.narrow[-1])), start=1):
-        level = math.exp(np.mean(list(results.losses(LARGE, rank).values())))
+    for index, rank in enumerate(dict.fromkeys((plan.high, plan.largest)), start=1):
+        losses = results.losses(LARGE, rank)
+        level = math.exp(np.mean([losses[seed] for seed in plan.swept_seeds if seed in losses]))
         label = f"rsLoRA, r = {rank}, lr {plan.lr:g}"
         panel.axhline(level, color=drawing.COLOURS[index], linestyle="--", linewidth=1.2, label=label)
     panel.set_ylabel("held-out perplexity")

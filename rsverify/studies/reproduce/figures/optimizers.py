@@ -18,7 +18,7 @@ FAMILIES = tuple(Family(rule, optimizer) for optimizer in OPTIMIZERS for rule in
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    return [cell for family in FAMILIES for cell in family.cells(plan)]
+    return [cell for family in FAMILIES for cell in family.cells(plan, swept=family.optimizer == "sgd")]
 
 
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
@@ -39,7 +39,7 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
         ]  # fmt: skip
     named = {f"{perplexity.NAMES[f.rule]}, {f.optimizer}": f for f in FAMILIES}
     remark = "The gradient norm at init is the same number for every optimizer: before a step none has acted."
-    return conclude(parts, remark=remark, tables=(perplexity.loss_table(plan, results, named),))
+    return conclude(parts, remark=remark, tables=perplexity.loss_tables(plan, results, named))
 
 
 def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:

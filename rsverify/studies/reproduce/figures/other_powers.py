@@ -19,8 +19,8 @@ FAMILIES = tuple(Family(rule) for rule in RULES)
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
     return [
-        *(cell for family in FAMILIES for cell in family.cells(plan)),
-        *(Family(RSLORA).cell(plan, plan.narrow, seed) for seed in plan.all_seeds),
+        *(cell for family in FAMILIES for cell in family.cells(plan, judged=[plan.high])),
+        *Family(RSLORA).cells(plan, swept=True, named=True),
     ]
 
 
@@ -36,12 +36,12 @@ def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
             )
         )  # fmt: skip
     parts += [gradient_norm.at_init(plan, results, family) for family in FAMILIES]
-    table = perplexity.loss_table(plan, results, {**{f.rule: f for f in FAMILIES}, "rsLoRA": rslora})
+    tables = perplexity.loss_tables(plan, results, {**{f.rule: f for f in FAMILIES}, "rsLoRA": rslora})
     remark = (
         f"That the norms at init are not stable is settled where an exponent differs from 0 by more than {EXPONENT_MARGIN:g}; what they"
         " do to the loss after some steps of AdamW depends on the learning rate."
     )
-    return conclude(parts, remark=remark, tables=(table,))
+    return conclude(parts, remark=remark, tables=tables)
 
 
 def draw(plan: Plan, results: Results, foretold: Foretold) -> Any:

@@ -52,6 +52,16 @@ def parts(plan: Plan, results: Results, lora: Family, rslora: Family) -> list[Pa
     ]
 
 
+def loss_tables(plan: Plan, results: Results, named: dict[str, Family]) -> tuple[dict[str, Any], ...]:
+    """Held-out perplexity of every rank over all of its seeds; and again over seeds that all ranks have, where some have fewer."""
+    first = loss_table(plan, results, named)
+    counts = {len(results.runs(f, rank)) for f in named.values() for rank in results.ranks(f)}
+    if len(counts) == 1:
+        return (first,)
+    shared = [s for s in plan.all_seeds if all(s in results.runs(f, rank) for f in named.values() for rank in results.ranks(f))]
+    return (first, {**loss_table(plan, results, named, shared), "title": alike(shared)})
+
+
 def loss_table(plan: Plan, results: Results, named: dict[str, Family], seeds: Sequence[int] | None = None) -> dict[str, Any]:
     """Held-out perplexity of every rank, mean over its seeds, or over those given."""
     ranks = sorted({rank for f in named.values() for rank in results.ranks(f)})
@@ -71,16 +81,14 @@ def loss_table(plan: Plan, results: Results, named: dict[str, Family], seeds: Se
 def judge(plan: Plan, results: Results, foretold: Foretold) -> Finding:
     lora, rslora = FAMILIES
     named = {NAMES[f.rule]: f for f in FAMILIES}
-    tables = [loss_table(plan, results, named)]
-    if plan.wide and plan.few < plan.seeds:
-        tables.append({**loss_table(plan, results, named, plan.few_seeds), "title": alike(plan)})
     remark = f"Judged at one learning rate, {plan.lr:g}; the figure of the control gives each rule its own."
-    return conclude(parts(plan, results, lora, rslora), remark=remark, tables=tuple(tables))
+    return conclude(parts(plan, results, lora, rslora), remark=remark, tables=loss_tables(plan, results, named))
 
 
-def alike(plan: Plan) -> str:
-    """The title of a table's second copy, which lets ranks above the widths be compared with the others."""
-    return f"The same on the {len(plan.few_seeds)} seeds that every rank has: seeds differ in their data"
+def alike(seeds: Sequence[int]) -> str:
+    """The title of a table's second copy, which lets all ranks be compared."""
+    count = f"the {len(seeds)} seeds" if len(seeds) > 1 else "the one seed"
+    return f"The same on {count} that every rank has: seeds differ in their data"
 
 
 def draw(plan: Plan, results: Results, foretold: Foretold, families: Sequence[Family] = FAMILIES, curve: str = "loss") -> Any:
@@ -98,7 +106,7 @@ def draw(plan: Plan, results: Results, foretold: Foretold, families: Sequence[Fa
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:
-    return [cell for family in FAMILIES for cell in family.cells(plan, wide="few")]
+    return [cell for family in FAMILIES for cell in family.cells(plan, swept=True, named=True)]
 
 
 FIGURE = Figure(
