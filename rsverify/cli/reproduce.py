@@ -22,6 +22,9 @@ def reproduce(
     out: Annotated[Path, Parameter(help="Folder of reproduce.html, reproduce.json, pictures and the journal.")] = Path(
         "rsverify-reproduce"
     ),
+    against: Annotated[
+        Path | None, Parameter(help="reproduce.json of an earlier run with another --seed: what came again is said.")
+    ] = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
@@ -35,6 +38,7 @@ def reproduce(
     - `rsverify reproduce`
     - `rsverify reproduce limit --out run`
     - `rsverify reproduce --quick`
+    - `rsverify reproduce --seed 1 --against run/reproduce.json --out again`
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -43,6 +47,7 @@ def reproduce(
     from rsverify.errors import InputError
     from rsverify.studies.reproduce import plan as plans
     from rsverify.studies.reproduce import study
+    from rsverify.studies.reproduce.comparing import read_record
     from rsverify.studies.reproduce.writing import write
 
     refuse_unwritable(json)
@@ -50,6 +55,7 @@ def reproduce(
         if value is not None and value < 1:
             raise InputError(f"{name}={value}; expected at least 1")
     plan = (plans.quick if quick else plans.full)(seed=seed, seeds=seeds, steps=steps)
+    earlier = None if against is None else read_record(against, plan)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     to = Console(stderr=True)
     with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
@@ -60,7 +66,9 @@ def reproduce(
         )  # fmt: skip
     words = ["rsverify", "reproduce", *([figure] if figure else []), *(["--quick"] if quick else [])]
     words += [f"--{name} {value}" for name, value in (("seeds", seeds), ("steps", steps)) if value is not None]
-    data = write(report, out, kind="quick" if quick else "full", command=" ".join([*words, *([f"--seed {seed}"] if seed else [])]))
+    words += [f"--seed {seed}"] if seed else []
+    words += [f"--against {against.name}"] if against else []
+    data = write(report, out, kind="quick" if quick else "full", command=" ".join(words), earlier=earlier)
     table = Table(show_lines=True)
     for heading in ("figure", "claim", "here"):
         table.add_column(heading)
@@ -68,6 +76,8 @@ def reproduce(
         finding = section.finding
         table.add_row(section.figure.name, section.figure.claim, f"[bold]{finding.answer}[/bold]\n{finding.sentence}")
     Console(width=None if sys.stdout.isatty() else 150, highlight=False).print(table)
+    if earlier is not None:
+        print(data["against"]["sentence"])
     write_json(data, json)
     print(f"Written: {out / 'reproduce.html'}, {out / 'reproduce.json'} and a picture for each figure", file=sys.stderr)
     return report.exit_code

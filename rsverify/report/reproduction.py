@@ -23,11 +23,11 @@ _TOTALS = {"holds": "HOLDS", "holds only for": "HOLDS IN PART", "does not hold h
 
 def reproduction_page(
     sections: Sequence[Mapping[str, Any]], *, pictures: Mapping[str, str], notes: Sequence[str], provenance: Provenance, repeats: int,
-    command: str,
+    command: str, against: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """The HTML text: no script, no network, readable on a phone and in print.
 
-    Args: sections as in reproduce.json; pictures are SVG by the figure's name.
+    Args: sections, and against (an earlier run on other seeds), as in reproduce.json; pictures are SVG by the figure's name.
     """
     shown = [
         {
@@ -49,6 +49,7 @@ def reproduction_page(
         frame=_FRAMES[worst],
         total=_TOTALS[worst],
         counts=counts,
+        against=against,
     )
 
 

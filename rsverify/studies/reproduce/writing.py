@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rsverify.records import SCHEMA, Provenance, to_json
 from rsverify.report.provenance import provenance
 from rsverify.report.reproduction import reproduction_page
 from rsverify.report.rooms import room_hashes
+from rsverify.studies.reproduce.comparing import compare
 from rsverify.studies.reproduce.plan import AGAIN, LEVEL, MARGIN, Plan
 from rsverify.studies.reproduce.study import Report, Section
 from rsverify.training.base import base_manifest
@@ -72,12 +74,20 @@ def as_json(report: Report, *, kind: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(report: Report, out: Path, *, kind: str, command: str) -> dict[str, Any]:
-    """Write the folder; each file in one move."""
+def write(report: Report, out: Path, *, kind: str, command: str, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write the folder; each file in one move. `earlier` is the record of a run on other seeds that this one is set against."""
     data = as_json(report, kind=kind)
+    if earlier is not None:
+        data["against"] = compare(earlier, data).to_dict()
     pictures = {section.figure.name: section.picture for section in report.sections}
     page = reproduction_page(
-        data["figures"], pictures=pictures, notes=data["notes"], provenance=made(report.plan), repeats=report.plan.repeats, command=command
+        data["figures"],
+        pictures=pictures,
+        notes=data["notes"],
+        provenance=made(report.plan),
+        repeats=report.plan.repeats,
+        command=command,
+        against=data.get("against"),
     )
     for name, picture in pictures.items():
         _move(out / f"{name}.svg", picture)
