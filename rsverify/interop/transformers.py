@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rsverify.errors import InputError
 from rsverify.interop.lora_config import LoraSettings
 from rsverify.statistics.streams import stream
+from rsverify.training.attach import find_targets
 from rsverify.training.device import as_device
 from rsverify.training.problem import Problem
 from rsverify.training.task import Batch, Task, next_token_losses
@@ -100,7 +101,7 @@ def causal_task(
 ) -> Task:
     """A causal language model on windows of token ids, at places drawn for each step and data stream.
 
-    GPT-2's Conv1D are replaced by equal linears, in place. Raises: InputError for too few ids or targets that match nothing.
+    GPT-2's Conv1D are replaced by equal linears, in place. Targets are patterns as of `find_targets`, or one text as PEFT reads it. Raises: InputError for too few ids or targets that match nothing.
     """
     replace_conv1d(model)
     need = tokens * sequences
@@ -118,7 +119,7 @@ def causal_task(
     def losses(net: nn.Module, batch: Batch, copies: int) -> Tensor:
         return next_token_losses(net(input_ids=batch["input_ids"], use_cache=False).logits, batch["input_ids"], copies)
 
-    found = match_targets(model, targets)
+    found = match_targets(model, targets) if isinstance(targets, str) else find_targets(model, targets)
     name = f"{type(model).__name__} ({sequences} x {tokens} tokens)"
     return Task(name, model, found, batch, losses, sequences, hashes=dict(hashes or {}))
 

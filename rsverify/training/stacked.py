@@ -268,7 +268,9 @@ def _checked(task: Task, configurations: Sequence[Configuration], steps: int) ->
             missing = [name for name in mine if name not in task.targets]
             if missing:
                 raise InputError(
-                    f"configuration {c.text}: targets={missing[0]!r} is not among the task's targets ({len(task.targets)} linears)"
+                    f"configuration {c.text}: targets={missing[0]!r} is not among the task's targets ({len(task.targets)} linears, e.g."
+                    f" {task.targets[0]}): the task was made for fewer linears than this configuration asks for; make the task with it"
+                    " among its targets, or leave it out of the configuration's"
                 )
             c = c.on(mine if mine != task.targets else None)
         found.append(c)

