@@ -101,7 +101,8 @@ def causal_task(
 ) -> Task:
     """A causal language model on windows of token ids, at places drawn for each step and data stream.
 
-    GPT-2's Conv1D are replaced by equal linears, in place. Targets are patterns as of `find_targets`, or one text as PEFT reads it. Raises: InputError for too few ids or targets that match nothing.
+    GPT-2's Conv1D are replaced by equal linears, in place. Targets are patterns as of `find_targets`, or one text as PEFT reads it.
+    Raises: InputError for too few ids or targets that match nothing.
     """
     replace_conv1d(model)
     need = tokens * sequences
