@@ -8,6 +8,7 @@ from typing import Any
 
 from paper.naming import Load, Names
 from paper.naming.shown import decimal, figures, interval, listed, minus, power, whole, word
+from rsverify.studies.reproduce.plan import AGAIN
 
 ANSWERS = {"holds": "holds", "holds only for": "partly", "does not hold here": "fails", "inconclusive": "open"}
 PARTS = {
@@ -24,8 +25,8 @@ PARTS = {
     "control.rs-gains": ("control", "rsLoRA at its own best lr: held-out loss at rank"),
     "control.lora-exponent": ("control", "LoRA: exponent in r of the best lr"),
     "control.rslora-exponent": ("control", "rsLoRA: exponent in r of the best lr"),
-    "control.lora-exponent.wide": ("control", "LoRA, ranks above the widths with the others: exponent"),
-    "control.rslora-exponent.wide": ("control", "rsLoRA, ranks above the widths with the others: exponent"),
+    "control.lora-exponent.wide": ("control", "LoRA, ranks above d/2 with the others: exponent"),
+    "control.rslora-exponent.wide": ("control", "rsLoRA, ranks above d/2 with the others: exponent"),
     "sgd.better": ("control-sgd", "each rule at its own best lr", "below"),
     "sgd.equal": ("control-sgd", "the same difference, within"),
     "sgd.lora-exponent": ("control-sgd", "LoRA: exponent in r of the best lr"),
@@ -101,7 +102,8 @@ def names(read: Load) -> Names:
         "reproduce.wide": whole(max(plan["wide"])), "reproduce.alpha": figures(plan["alpha"]), "reproduce.lr": figures(plan["lr"]),
         "reproduce.lr-sgd": figures(plan["lr_sgd"]), "reproduce.lr-adafactor": figures(plan["lr_adafactor"]),
         "reproduce.held-out": whole(plan["held_out"]), "reproduce.ranks": listed([whole(r) for r in (*plan["narrow"], *plan["wide"])]),
-        "reproduce.few": word(min(plan.get("few", plan["seeds"]), plan["seeds"])),
+        **{f"reproduce.{name}": word(min(plan[name], plan["seeds"])) for name in ("swept", "few", "beyond", "named")},
+        "reproduce.probability": figures(AGAIN, 2),
         "reproduce.seeds.all": word(plan["repeats"] * plan["seeds"]), "reproduce.any-steps": whole(plan["any_steps"]),
         "reproduce.any-top": whole(max(plan["any_ranks"])), "reproduce.limit-steps": whole(plan["limit_steps"]),
         "reproduce.limit-ranks": listed([whole(r) for r in plan["limit_ranks"]]),

@@ -28,7 +28,13 @@ def terms_text(answer: Data) -> tuple[str, str]:
         for gamma, r, lr in answer["terms"]
     )
     seen = answer["measured_terms"]
-    return derived or "silent", "silent" if seen is None else f"gamma**{seen[0]:.2f} * r**{seen[1]:.2f}"
+    return derived or "silent", "silent" if seen is None else f"gamma**{_plain(seen[0])} * r**{_plain(seen[1])}"
+
+
+def _plain(value: float) -> str:
+    """Two digits behind the point; what rounds to zero has no sign."""
+    text = f"{value:.2f}"
+    return text if float(text) else text.removeprefix("-")
 
 
 WITNESSES = {"symbolic": ("theory", "predicted"), "montecarlo": ("simulation", "estimated"), "library": ("PEFT's layer", "measured")}

@@ -63,3 +63,4 @@ def test_the_atlas_reads_the_same_on_every_page():
     for said in [*(a["sentence"] for a in data["answers"]), *(p["why"] for p in data["plain"])]:
         assert one_way(said) in shown and one_way(said) in shown_page
     assert "^" not in shown and "^" not in shown_page
+    assert "r**-0.00" not in text and "r**0.00" in text  # what rounds to zero has no sign
