@@ -106,7 +106,7 @@ CARRIERS = ("rsverify", "rsverify.errors", "rsverify.records", "rsverify.report"
 ENTRANCES = {"reproduce": ("rsverify.studies.reproduce",), "atlas": ("rsverify.studies.atlas",)}
 """The modules in which a study begins."""
 WRITERS = ("rsverify.studies.reproduce.drawing", "rsverify.studies.reproduce.figure", "rsverify.studies.reproduce.study")
-WRITERS += ("rsverify.studies.reproduce.writing", "rsverify.studies.reproduce")
+WRITERS += ("rsverify.studies.reproduce.writing", "rsverify.studies.reproduce.comparing", "rsverify.studies.reproduce")
 
 
 @pytest.fixture(scope="module")
