@@ -130,13 +130,14 @@ ANSWERS = {"holds": "holds", "holds only for": "holds in part", "does not hold h
 def write_reproduction() -> None:
     """What of the article holds here, from the committed evidence: no number of it is typed."""
     evidence = HERE.parent / "paper" / "evidence"
-    found = json.loads((evidence / "reproduce.json").read_text(encoding="utf-8"))
+    found, again = (json.loads((evidence / f"{name}.json").read_text(encoding="utf-8")) for name in ("reproduce", "reproduce_again"))
     parts = ["# What of the article holds here", "", "Written from the evidence in `paper/evidence/reproduce.json`;"]
     parts += ["[how to read it](../howto/read_reproduction.md).", "", *(line for note in found["notes"] for line in (note, ""))]
     for figure in found["figures"]:
         parts += [f"## {figure['title']}: {ANSWERS[figure['answer']]}", "", f"**Claim.** {figure['claim']}", ""]
         parts += ["**Theory, before the run.** " + " ".join(figure["foretold"]), "", f"**Here.** {figure['sentence']}", ""]
         parts += [f"`rsverify reproduce {figure['name']}`", ""]
+    parts += ["## On fresh seeds", "", f"The whole study, run again with `--seed 1`. {again['against']['sentence']}", ""]
     write(HERE / "reference" / "reproduction.md", "\n".join(parts).replace("**(", "\\*\\*(").replace("r**-", "r\\*\\*-"))
 
 

@@ -64,6 +64,11 @@ SOURCES: dict[str, Source] = {
     "verify": _gathered("verify", *_SIMULATION, "rsverify/training"),
     "atlas": Source("paper/evidence/atlas.json", "rsverify atlas --evidence paper/evidence/atlas.json", ATLAS),
     "reproduce": Source("paper/evidence/reproduce.json", "rsverify reproduce --json paper/evidence/reproduce.json", REPRODUCE),
+    "again": Source(
+        "paper/evidence/reproduce_again.json",
+        "rsverify reproduce --seed 1 --against paper/evidence/reproduce.json --json paper/evidence/reproduce_again.json",
+        (*REPRODUCE, "rsverify/studies/reproduce/comparing.py"),
+    ),
     "defects": Source("paper/evidence/peft_defects.json", "python benchmarks/peft_defects.py", BENCHMARKS["peft_defects"]),
     "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),
     "calibration": _benchmark("calibration"),

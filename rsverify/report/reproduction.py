@@ -13,11 +13,12 @@ _TONES = {"holds": "yes", "holds only for": "open", "does not hold here": "no", 
 
 
 _COUNTED = {
-    "holds": "hold",
-    "holds only for": "hold in part",
-    "does not hold here": "do not hold here",
-    "inconclusive": "are left open by these seeds",
+    "holds": ("holds", "hold"),
+    "holds only for": ("holds in part", "hold in part"),
+    "does not hold here": ("does not hold here", "do not hold here"),
+    "inconclusive": ("is left open by these seeds", "are left open by these seeds"),
 }
+"""What is said of one claim, and of several."""
 _TOTALS = {"holds": "HOLDS", "holds only for": "HOLDS IN PART", "does not hold here": "DOES NOT HOLD", "inconclusive": "INCONCLUSIVE"}
 
 
@@ -38,7 +39,7 @@ def reproduction_page(
     ]  # fmt: skip
     answers = [section["answer"] for section in sections]
     worst = next((answer for answer in ("does not hold here", "holds only for", "inconclusive") if answer in answers), "holds")
-    counts = ", ".join(f"{answers.count(answer)} {said}" for answer, said in _COUNTED.items() if answer in answers)
+    counts = ", ".join(f"{n} {said[n > 1]}" for answer, said in _COUNTED.items() if (n := answers.count(answer)))
     return rendered(
         "reproduction.html.jinja",
         sections=shown,

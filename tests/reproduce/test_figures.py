@@ -9,7 +9,7 @@ import worlds
 from rsverify.errors import InputError
 from rsverify.studies.reproduce import all_figures, quick, sweeping
 from rsverify.studies.reproduce import plan as plans
-from rsverify.studies.reproduce.figures import perplexity
+from rsverify.studies.reproduce.figures import other_powers, perplexity
 from rsverify.studies.reproduce.plan import LORA, RSLORA
 
 PLAN = quick(wide=(512,), steps=3, narrow=(4, 16, 64), sweep=(0, 1, 2, 3, 4), beyond=3)
@@ -198,10 +198,27 @@ def test_further_seeds_are_run_at_the_judged_ranks_alone():
         assert ranks <= {4, 64} and 64 in ranks
         finding = figure.judge(plan, results, figure.prediction(plan))
         assert {part.seeds for part in finding.parts if "held-out loss" in part.says} == {6}
+        assert {part.seeds for part in finding.parts if "gradient norm at init" in part.says} <= {4}
         assert finding.answer == "holds"
     results = worlds.fill(FIGURES["lr-sweep"], plan, partial(worlds.train, loss=paper))
     parts = FIGURES["lr-sweep"].judge(plan, results, None).parts
     assert next(part for part in parts if part.deciding).seeds == 3
+
+
+def test_first_steps_alone_are_no_runs():
+    """They lend their gradient norm, and nothing else: a world whose losses after one step are absurd."""
+    plan = quick(wide=(512,), steps=3, narrow=(4, 16, 64), seeds=6, swept=4, few=2, named=3)
+
+    def absurd(cell, plan):
+        short = cell.configuration["steps"] == 1
+        return worlds.train(cell, plan, loss=lambda *a: 100.0 if short else paper(*a))
+
+    finding, results = worlds.judged(FIGURES["other-powers"], plan, absurd)
+    assert finding.answer == "holds"
+    family = other_powers.FAMILIES[0]
+    seed = plan.swept_seeds[3]
+    assert results.run(family, 16, seed) is None and results.norm_at_init(family, 16, seed) is not None
+    assert results.norm_at_init(family, 16, plan.all_seeds[5]) is None
 
 
 def valley_of_sgd(rule, rank, lr, c, *, powers, depth=0.0):
@@ -237,7 +254,7 @@ def test_an_optimum_at_the_end_of_what_was_tried_leaves_its_exponent_open():
 
 def test_no_run_of_a_sweep_is_made_twice():
     """Figures share their cells, and a learning rate that two ranks ask for in different rounds is not run again."""
-    plan = quick(narrow=(4, 16, 64), wide=(128, 512), steps=1, rounds=4, seeds=5, swept=3, few=2, named=3)
+    plan = quick(narrow=(4, 16, 64), wide=(128, 512), steps=2, rounds=4, seeds=5, swept=3, few=2, named=3)
     powers = {LORA: 0.9, RSLORA: -0.4}
     seen = []
     names = ("perplexity", "lr-sweep", "control", "optimizers", "control-sgd", "other-powers", "init-corrections", "attention-only")
@@ -246,7 +263,7 @@ def test_no_run_of_a_sweep_is_made_twice():
         seen.append(set(results.of_cell))
     cells = {c.key: c for name in names for c in swept_cells(name, plan, powers)}
     assert set(cells) == set.union(*seen)
-    settings = ("rule", "optimizer", "init", "targets", "lr")
+    settings = ("rule", "optimizer", "init", "targets", "lr", "steps")
     runs = [(*(c.configuration[s] for s in settings), rank, c.seed) for c in cells.values() for rank in c.configuration["ranks"]]
     assert len(runs) == len(set(runs))
 

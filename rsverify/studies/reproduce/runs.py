@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rsverify.studies.reproduce.plan import GUESS, LORA, RSLORA, Plan
@@ -41,6 +41,10 @@ class Family:
             seed,
         )  # fmt: skip
 
+    def first_step(self, plan: Plan, seed: int) -> Cell:
+        """One step of all narrow ranks: what the gradients at init are, at the price of set-up alone."""
+        return self.cell(replace(plan, steps=1), plan.narrow, seed)
+
     def shows_spectra(self, plan: Plan) -> bool:
         """Whether the spectra of its updates are looked at: those of the two rules as the article trains them, and no others."""
         plain = (self.optimizer, self.init, self.targets, self.rate(plan)) == ("adamw", "1", "all", plan.rate("adamw"))
@@ -49,11 +53,14 @@ class Family:
     def cells(self, plan: Plan, *, swept: bool = False, named: bool = False, judged: Sequence[int] | None = None) -> list[Cell]:
         """What shows and judges a family at its one rate: all narrow ranks on some seeds, the judged ranks on every other.
 
+        The swept seeds without all ranks' curves have their first step, of which theory speaks.
+
         Args: swept where a sweep runs the family too, whose cells these then are. named where the claim names the wide ranks; else they
             are shown beside it. judged are ranks, by default the plan's.
         """
         curves = plan.swept_seeds if swept else plan.few_seeds
         found = [self.cell(plan, plan.narrow, seed) for seed in curves]
+        found += [self.first_step(plan, seed) for seed in plan.swept_seeds if seed not in curves]
         found += [self.cell(plan, judged or plan.judged, seed) for seed in plan.all_seeds if seed not in curves]
         wide = {rank: plan.seeds_of(rank) if named else plan.first_seeds(1) for rank in plan.wide if named or rank in plan.beside}
         # One cell a rank: the widest takes as long as all others together.
@@ -85,18 +92,29 @@ class Results:
     plan: Plan
     of_cell: dict[str, Any] = field(default_factory=dict)
     _runs: dict[tuple[Any, ...], Mapping[str, Any]] = field(default_factory=dict)
+    _first_steps: dict[tuple[Any, ...], Mapping[str, Any]] = field(default_factory=dict)
 
     def add(self, cell: Cell, result: Any) -> None:
         self.of_cell[cell.key] = result
         if cell.function == f"{CELLS}:train":
             c = cell.configuration
+            kept = self._runs if c["steps"] == self.plan.steps else self._first_steps
             for run in result["runs"]:
-                self._runs[c["rule"], c["optimizer"], c["init"], c["targets"], c["lr"], run["rank"], cell.seed] = run
+                kept[c["rule"], c["optimizer"], c["init"], c["targets"], c["lr"], run["rank"], cell.seed] = run
 
     def run(self, family: Family, rank: int, seed: int) -> Mapping[str, Any] | None:
         """One run's record, None where it was not made."""
+        return self._runs.get(self._key(family, rank, seed))
+
+    def norm_at_init(self, family: Family, rank: int, seed: int) -> float | None:
+        """The gradient norm before the first step, from a whole run or from one step alone; None where there is neither."""
+        key = self._key(family, rank, seed)
+        run = self._runs.get(key) or self._first_steps.get(key)
+        return None if run is None else run["gradient_norm"][0]
+
+    def _key(self, family: Family, rank: int, seed: int) -> tuple[Any, ...]:
         f = family
-        return self._runs.get((f.rule, f.optimizer, f.init, f.targets, f.rate(self.plan), rank, seed))
+        return f.rule, f.optimizer, f.init, f.targets, f.rate(self.plan), rank, seed
 
     def runs(self, family: Family, rank: int) -> dict[int, Mapping[str, Any]]:
         """That rank's records by seed, as far as they were made."""

@@ -21,8 +21,8 @@ FAMILIES = perplexity.FAMILIES
 def at_init(plan: Plan, results: Results, family: Family, **more: Any) -> Part:
     """The exponent of the gradient norm before the first step, against theory's."""
     name = perplexity.NAMES.get(family.rule, family.rule) + ("" if family.init == "1" else f", A's init times {family.init}")
-    runs = shared(results, family, plan.narrow)
-    curves = {seed: [found[rank]["gradient_norm"][0] for rank in plan.narrow] for seed, found in runs.items()}
+    norms = {seed: [results.norm_at_init(family, rank, seed) for rank in plan.narrow] for seed in plan.all_seeds}
+    curves = {seed: [norm for norm in found if norm is not None] for seed, found in norms.items() if None not in found}
     foretold = theory.exponent(family, "gradient_norm")
     says = f"{name}, {family.optimizer}: exponent in r of the gradient norm at init, within 0.1 of theory's {foretold}"
     short = f"the gradient norm at init of {name} goes as r**({foretold})"
