@@ -67,7 +67,7 @@ class Comparison:
         if not changed:
             return f"{said} All {len(self.findings)} findings are the same."
         told = "; ".join(f"{name}: {earlier}, now {now}" for name, (earlier, now) in changed.items())
-        return f"{said} Of {len(self.findings)} findings {len(changed)} differ ({told})."
+        return f"{said} Of {len(self.findings)} findings {len(changed)} {'differs' if len(changed) == 1 else 'differ'} ({told})."
 
     def to_dict(self) -> dict[str, Any]:
         """For the record."""
