@@ -67,7 +67,7 @@ SOURCES: dict[str, Source] = {
     "again": Source(
         "paper/evidence/reproduce_again.json",
         "rsverify reproduce --seed 1 --against paper/evidence/reproduce.json --json paper/evidence/reproduce_again.json",
-        (*REPRODUCE, "rsverify/studies/reproduce/comparing.py"),
+        REPRODUCE,
     ),
     "defects": Source("paper/evidence/peft_defects.json", "python benchmarks/peft_defects.py", BENCHMARKS["peft_defects"]),
     "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),

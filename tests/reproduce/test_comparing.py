@@ -39,7 +39,10 @@ def record(*args, **kwargs):
 def test_the_same_world_gives_the_same_answers():
     found = compare(record(gains(0.2)), record(gains(0.2), seed=1))
     assert found.seeds == (0, 1) and len(found.questions) == 9 and not found.changed
-    assert "9 have the same answer" in found.sentence() and "All 2 findings are the same" in found.sentence()
+    assert (
+        "settled 9; all repeats of this run say the same to 9" in found.sentence()
+        and "So 2 of its 2 verdicts come again." in found.sentence()
+    )
 
 
 def test_the_opposite_world_contradicts():
@@ -48,15 +51,19 @@ def test_the_opposite_world_contradicts():
     assert [q.outcome for q in found.changed] == ["contradicted"] * 5
     assert all(not q.returned for q in found.changed)
     assert "5 are contradicted" in found.sentence() and "perplexity: holds, now holds only for" in found.sentence()
+    assert found.repeated["perplexity"] == "holds only for"
 
 
 def test_a_settled_answer_that_is_open_now_is_told_apart_from_one_that_leans_elsewhere():
     weaker = compare(record(gains(0.2)), record(gains(0.019), seed=1, noise=0.0006))
     assert {q.outcome for q in weaker.changed} == {"settled in one"} and all(q.returned for q in weaker.changed)
     assert all(q.earlier == "yes" and q.now == "open" and q.again[1] < 0.95 for q in weaker.changed)
-    assert "whose repeats all say the same" in weaker.sentence()
+    # As a repeat of the earlier run it says the same: all of its repeats do. By itself it would leave it open.
+    assert set(weaker.repeated.values()) == {"holds"} and {now for _, now in weaker.findings.values()} == {"inconclusive"}
+    assert "So 2 of its 2 verdicts come again. By itself this run would give 0 of them" in weaker.sentence()
     lost = compare(record(gains(0.2)), record(gains(0.019), seed=1, noise=0.1))
-    assert any(not q.returned for q in lost.changed) and "do not all say so" in lost.sentence()
+    assert any(not q.returned for q in lost.changed) and "inconclusive" in lost.repeated.values()
+    assert "So 2 of its 2" not in lost.sentence()
 
 
 def test_the_page_and_the_record_say_it(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsverify.errors import InputError
+from rsverify.studies.reproduce.judging import Answer, Part, conclude
 from rsverify.studies.reproduce.plan import Plan
 
 Outcome = Literal["same", "settled in one", "contradicted"]
@@ -24,9 +25,9 @@ class Question:
 
     figure: str
     says: str
-    earlier: str
-    now: str
-    leaning: tuple[str, str]
+    earlier: Answer
+    now: Answer
+    leaning: tuple[Answer, Answer]
     again: tuple[float | None, float | None]
 
     @property
@@ -34,6 +35,11 @@ class Question:
         if self.earlier == self.now:
             return "same"
         return "contradicted" if "open" not in (self.earlier, self.now) else "settled in one"
+
+    @property
+    def again_here(self) -> bool:
+        """Whether all repeats of this run say what the earlier one settled."""
+        return self.earlier != "open" and self.earlier in (self.leaning[1], self.now)
 
     @property
     def returned(self) -> bool:
@@ -44,11 +50,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every question of both runs, and the figures whose finding changed, each with (earlier, now)."""
+    """Every question of both runs.
+
+    Args: findings are each figure's verdict in both runs, (earlier, now); repeated is now's as a repeat of the earlier run: what that one
+        settled has come again where all repeats of this run say so, whether or not this run alone would settle it.
+    """
 
     seeds: tuple[int, int]
     questions: tuple[Question, ...]
     findings: Mapping[str, tuple[str, str]]
+    repeated: Mapping[str, str]
 
     @property
     def changed(self) -> tuple[Question, ...]:
@@ -56,23 +67,40 @@ class Comparison:
 
     def sentence(self) -> str:
         """What came again, in words."""
-        counts = {outcome: sum(q.outcome == outcome for q in self.questions) for outcome in ("same", "settled in one", "contradicted")}
-        lost = sum(not q.returned for q in self.changed)
-        changed = {name: pair for name, pair in self.findings.items() if pair[0] != pair[1]}
-        said = f"Of {len(self.questions)} questions {counts['same']} have the same answer on fresh seeds"
-        if counts["settled in one"]:
-            said += f"; {counts['settled in one']} are settled in one run and open in the other"
-            said += ", whose repeats all say the same" if not lost else f", in {lost} of which its repeats do not all say so"
-        said += f"; {counts['contradicted'] or 'none'} {'is' if counts['contradicted'] == 1 else 'are'} contradicted."
-        if not changed:
-            return f"{said} All {len(self.findings)} findings are the same."
-        told = "; ".join(f"{name}: {earlier}, now {now}" for name, (earlier, now) in changed.items())
-        return f"{said} Of {len(self.findings)} findings {len(changed)} {'differs' if len(changed) == 1 else 'differ'} ({told})."
+        settled = [q for q in self.questions if q.earlier != "open"]
+        came = sum(q.again_here for q in settled)
+        opened = sum(q.earlier == "open" and q.now != "open" for q in self.questions)
+        against = sum(q.outcome == "contradicted" for q in self.questions)
+        said = (
+            f"Of {len(self.questions)} questions the earlier run settled {len(settled)}; all repeats of this run say the same to {came} of"
+            f" them, {against or 'none'} {_are(against or 2)} contradicted; {opened} that it had left open {_are(opened)} settled here."
+        )
+        lost = {name: (earlier, self.repeated[name]) for name, (earlier, _) in self.findings.items() if self.repeated[name] != earlier}
+        said += f" So {len(self.findings) - len(lost)} of its {len(self.findings)} verdicts come again{_told(lost)}."
+        alone = {name: pair for name, pair in self.findings.items() if pair[0] != pair[1]}
+        return said + (f" By itself this run would give {len(self.findings) - len(alone)} of them{_told(alone)}." if alone != lost else "")
 
     def to_dict(self) -> dict[str, Any]:
         """For the record."""
         questions = [{**asdict(question), "outcome": question.outcome, "returned": question.returned} for question in self.questions]
-        return {"seeds": list(self.seeds), "sentence": self.sentence(), "findings": dict(self.findings), "questions": questions}
+        return {
+            "seeds": list(self.seeds),
+            "sentence": self.sentence(),
+            "findings": dict(self.findings),
+            "repeated": dict(self.repeated),
+            "questions": questions,
+        }
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _told(changed: Mapping[str, tuple[str, str]]) -> str:
+    """The verdicts that differ, in brackets."""
+    if not changed:
+        return ""
+    return " (not: " + "; ".join(f"{name}: {earlier}, now {now}" for name, (earlier, now) in changed.items()) + ")"
 
 
 def read_record(path: Path, plan: Plan) -> dict[str, Any]:
@@ -102,15 +130,22 @@ def read_record(path: Path, plan: Plan) -> dict[str, Any]:
 def compare(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
     """The figures that both records hold; questions are matched by their text, and one that only one run asks is left out."""
     before = {figure["name"]: figure for figure in earlier["figures"]}
-    questions, findings = [], {}
+    questions: list[Question] = []
+    findings, repeated = {}, {}
     for figure in now["figures"]:
         if figure["name"] not in before:
             continue
         findings[figure["name"]] = (before[figure["name"]]["answer"], figure["answer"])
         asked = {part["says"]: part for part in before[figure["name"]]["parts"]}
+        parts = []
         for part in figure["parts"]:
+            answer: Answer = part["answer"]
             if (first := asked.get(part["says"])) is not None:
                 leaning, again = (first["leaning"], part["leaning"]), (first["again"], part["again"])
-                questions.append(Question(figure["name"], part["says"], first["answer"], part["answer"], leaning, again))
+                question = Question(figure["name"], part["says"], first["answer"], answer, leaning, again)
+                questions.append(question)
+                answer = question.earlier if question.again_here else answer
+            parts.append(Part(part["says"], answer, deciding=part["deciding"]))
+        repeated[figure["name"]] = conclude(parts).answer
     seeds = (earlier["provenance"]["settings"]["seed"], now["provenance"]["settings"]["seed"])
-    return Comparison(seeds, tuple(questions), findings)
+    return Comparison(seeds, tuple(questions), findings, repeated)
