@@ -31,7 +31,9 @@ def train(
     text: Annotated[Path | None, Parameter(help="Text to train on [sympy's source].")] = None,
     device: Annotated[str, Parameter(help="cpu, cuda or cuda:0.")] = "cpu",
     dtype: Annotated[str, Parameter(help="float64, float32 or bfloat16; factors over bfloat16 are float32.")] = "float32",
-    memory: Annotated[str, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB.")] = "64MiB",
+    memory: Annotated[
+        str | None, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB [64MiB, or one configuration a core].")
+    ] = None,
     workers: Annotated[Whole | None, Parameter(help="Processes on a CPU [as many as torch has threads].")] = None,
     out: Annotated[Path, Parameter(help="Folder of run.json, curves.csv, curves.png and the checkpoint.")] = Path("rsverify-train"),
     alpha: Alpha = 20.0,
@@ -62,7 +64,7 @@ def train(
         ranks or "4:64", rule or ["alpha/r", "alpha/sqrt(r)"], seeds=range(seed, seed + seeds), lrs=_numbers(lr),
         optimizers=optimizer or ["adamw"], adapters=[adapter], alpha=alpha,
     )  # fmt: skip
-    bound = parse_memory(memory)
+    bound = None if memory is None else parse_memory(memory)
     names = None if targets is None else [name for name in targets.split(",") if name]
     if names == []:
         raise _refused(f"targets={targets!r} names no linear; expected names, endings or globs such as q,v, or no --targets for all")

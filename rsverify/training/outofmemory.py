@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from rsverify.errors import BudgetError
 from rsverify.training.attach import linear_at
 from rsverify.training.configuration import Configuration
+from rsverify.training.room import available_bytes
 from rsverify.training.stepping import state_names
 from rsverify.training.task import Task
 
@@ -26,18 +26,6 @@ def factor_bytes(task: Task, configurations: Sequence[Configuration], *, dtype: 
         moments = 0 if c.optimizer.name == "adafactor" else len(state_names(c.optimizer))
         total += c.rank * sum(sum(shape) for shape in shapes) * dtype.itemsize * (2 + moments)
     return total
-
-
-def available_bytes(device: torch.device) -> float:
-    """Memory that can still be had on the device; infinite where the system does not say."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return float(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return math.inf
 
 
 def refuse_too_much(task: Task, configurations: Sequence[Configuration], *, dtype: torch.dtype, available: float | None = None) -> None:

@@ -93,7 +93,8 @@ class Stack:
                         log[at, mine] = _row_squares(group.g[:, group.factor_columns(name)])
             for k, ((rows, optimizer), state) in enumerate(zip(group.runs, states, strict=True)):
                 if (g, k) not in self._steppings:
-                    norms = (self.logs.down_square[at, mine] + self.logs.up_square[at, mine]).sqrt_()[rows]
+                    bounded = optimizer.option("clip")
+                    norms = (self.logs.down_square[at, mine] + self.logs.up_square[at, mine])[rows].sqrt_() if bounded else None
                     step(group, rows, optimizer, state, t=at + 1, norms=norms)
             group.refresh()
         self.done[0] = at + 1

@@ -28,15 +28,13 @@ from rsverify.training.folding import Folding, prepare, prepare_by_hand
 from rsverify.training.layout import order, silent_on
 from rsverify.training.native import build
 from rsverify.training.outofmemory import out_of_memory, refuse_too_much
+from rsverify.training.room import activation_room
 from rsverify.training.stack import Stack
 from rsverify.training.stepping import silent_on_step
 from rsverify.training.task import Batch, Task
 from rsverify.training.threads import run_in_threads, thread_count
 from rsverify.training.transformer import Transformer
 from rsverify.training.workers import run_in_workers, shared_zeros, shares, worker_count
-
-MEMORY = 64 << 20
-"""Bytes of saved activations of the chunks that are in work at once, where the caller names no other bound: what a cache may hold."""
 
 SAVE_SECONDS = 30.0
 """Between two checkpoints: what a kill can cost."""
@@ -128,7 +126,7 @@ def train_stacked(
     *,
     steps: int = 10,
     probe: bool = True,
-    memory: int = MEMORY,
+    memory: int | None = None,
     workers: int | None = None,
     dtype: torch.dtype | None = None,
     share_first: bool = True,
@@ -151,7 +149,9 @@ def train_stacked(
     Args:
         task: model, batches and losses (see `fine_tuning_task`, `module_task`, `interop.transformers.task_from_pretrained`).
         configurations: see `Configuration` and `grid`; ranks, rules, optimizers, inits, seeds and targets may all differ.
-        probe: also read the rms of what the adapters add. memory: bound in bytes on the saved activations of a chunk.
+        probe: also read the rms of what the adapters add.
+        memory: bound in bytes on the saved activations of all workers; None = 64 MiB or what one configuration on each core needs, on a
+            GPU a quarter of what is free.
         workers: how many train a share of the configurations on one core each: threads for the compact transformer, processes forked
             for any other model on a CPU; None = as many as torch has threads, where each has memory for a configuration.
         dtype: of factors, gradients and optimizer states; by default the base's own, and float32 over a bfloat16 base.
@@ -177,9 +177,11 @@ def train_stacked(
                 folding = prepare_by_hand(task, native_rank=rank, note=build.why_not(dtype))
             else:
                 folding = prepare(task, switch)
-        room = {"configurations": len(chosen), "bytes_each": folding.bytes_each, "memory": memory}
+        each = {"configurations": len(chosen), "bytes_each": folding.bytes_each}
+        if memory is None:
+            memory = activation_room(device=weight.device, **each)
         if workers is None:
-            workers = thread_count(**room) if by_hand else worker_count(device=weight.device, **room)
+            workers = thread_count(memory=memory, **each) if by_hand else worker_count(device=weight.device, memory=memory, **each)
         cost = partial(_cost, task, folding, widths, by_hand=by_hand, native=native, alone=folding.copies(memory // workers) == 1)
         cost_of = {rank: cost(rank) for rank in {c.rank for c in chosen}}
         about = describe(task, chosen, dtype=dtype, probe=probe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from rsverify.errors import BudgetError, InputError, RsverifyError
-from rsverify.training import stacked
+from rsverify.training import room, stacked
 from rsverify.training.configuration import grid
 from rsverify.training.stacked import train_stacked
 from rsverify.training.workers import shared_zeros, shares, worker_count
@@ -115,6 +116,30 @@ def test_no_worker_where_forking_is_of_no_use():
     assert worker_count(device=torch.device("cuda"), configurations=9, bytes_each=1, memory=100) == 1
     assert worker_count(device=cpu, configurations=9, bytes_each=60, memory=100) == 1
     assert worker_count(device=cpu, configurations=1, bytes_each=1, memory=100) == 1
+
+
+def test_every_core_gets_room_for_a_configuration_unless_that_is_too_much(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(room, "available_bytes", lambda device: 100 * room.LEAST)
+    found = lambda each, many, at="cpu": room.activation_room(device=torch.device(at), configurations=many, bytes_each=each)  # noqa: E731
+    assert found(1, 36) == room.LEAST
+    assert found(room.LEAST, 36) == 4 * room.LEAST
+    assert found(room.LEAST, 2) == 2 * room.LEAST
+    assert found(20 * room.LEAST, 36) == 25 * room.LEAST  # a quarter of what is free: one worker
+    assert found(1, 36, "cuda") == 25 * room.LEAST
+    monkeypatch.setattr(room, "available_bytes", lambda device: math.inf)
+    assert found(20 * room.LEAST, 36) == 80 * room.LEAST
+
+
+def test_no_core_stands_idle_where_a_configuration_fills_the_usual_memory(monkeypatch):
+    monkeypatch.setattr(room, "LEAST", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run = train_stacked(small_task(), grid("4:8", ["alpha/r"]), steps=2)
+    finally:
+        torch.set_num_threads(before)
+    assert len({s for s, _ in run._where}) == 2
 
 
 def test_shared_memory_is_seen_across_a_fork():

@@ -29,12 +29,13 @@ enum { SQUARE = 8, ROUNDS = 3 };
 enum { SQUARE = 16, ROUNDS = 4 };
 #endif
 
-/* Transpose a square of one vector's width: log2(width) rounds of perfect shuffles. From and to have rows `from_ld` and `to_ld` apart. */
-static inline void transpose_square(const REAL *from, int64_t from_ld, REAL *to, int64_t to_ld)
+/* Transpose a square of one vector's width, its rows from `there` on zero: log2(width) rounds of perfect shuffles. Rows of from and to lie
+ * `from_ld` and `to_ld` apart. */
+static inline void transpose_square(int64_t there, const REAL *from, int64_t from_ld, REAL *to, int64_t to_ld)
 {
     vec one[SQUARE], other[SQUARE];
 #pragma GCC unroll 16
-    for (int i = 0; i < SQUARE; i++) one[i] = load(from + i * from_ld);
+    for (int i = 0; i < SQUARE; i++) one[i] = i < there ? load(from + i * from_ld) : all(0);
 #pragma GCC unroll 4
     for (int round = 0; round < ROUNDS; round++) {
 #pragma GCC unroll 8
@@ -52,19 +53,22 @@ static inline void transpose_square(const REAL *from, int64_t from_ld, REAL *to,
 /* Columns [0, width) of B, k of them deep, as rows of `padded` REALs, the rest zero. */
 static inline void pack_panel(int64_t k, int64_t width, int64_t padded, const REAL *B, int64_t brs, int64_t bcs, REAL *to)
 {
-    if (bcs == 1 && width == padded) {
-        for (int64_t l = 0; l < k; l++)
-            for (int64_t j = 0; j < padded; j += LANES) store(to + l * padded + j, load(B + l * brs + j));
+    if (bcs == 1) {
+        const int64_t whole = width / LANES * LANES;
+        for (int64_t l = 0; l < k; l++, B += brs, to += padded) {
+            for (int64_t j = 0; j < whole; j += LANES) store(to + j, load(B + j));
+            if (whole < padded) {
+                store(to + whole, all(0));
+                copy_part(B + whole, width - whole, to + whole);
+            }
+        }
         return;
     }
-    int64_t deep = 0, across = 0;
-    if (brs == 1) { /* a transposed matrix: squares through registers */
-        deep = k / SQUARE * SQUARE, across = width / SQUARE * SQUARE;
-        for (int64_t j = 0; j < across; j += SQUARE)
-            for (int64_t l = 0; l < deep; l += SQUARE) transpose_square(B + j * bcs + l, bcs, to + l * padded + j, padded);
-    }
-    for (int64_t l = 0; l < k; l++) {
-        for (int64_t j = l < deep ? across : 0; j < width; j++) to[l * padded + j] = B[l * brs + j * bcs];
+    const int64_t deep = brs == 1 ? k / SQUARE * SQUARE : 0; /* a transposed matrix: squares through registers */
+    for (int64_t j = 0; j < padded; j += SQUARE)
+        for (int64_t l = 0; l < deep; l += SQUARE) transpose_square(width - j, B + j * bcs + l, bcs, to + l * padded + j, padded);
+    for (int64_t l = deep; l < k; l++) {
+        for (int64_t j = 0; j < width; j++) to[l * padded + j] = B[l * brs + j * bcs];
         for (int64_t j = width; j < padded; j++) to[l * padded + j] = 0;
     }
 }
@@ -106,11 +110,14 @@ INLINE void block(const int rows, const int vecs, int64_t k, const REAL *A, int6
         for (int j = 0; j < vecs; j++) {
             REAL *to = C + i * ldc + j * LANES;
             vec found = alpha * sum[i][j];
-            if (width - j * LANES >= LANES) {
+            const int64_t there = width - j * LANES;
+            if (there >= LANES) {
                 if (beta) found += load(to);
                 store(to, found);
-            } else
-                for (int64_t lane = 0; lane < width - j * LANES; lane++) to[lane] = beta ? to[lane] + found[lane] : found[lane];
+            } else {
+                if (beta) found += load_part(to, there, 0);
+                store_part(to, found, there);
+            }
         }
 }
 
