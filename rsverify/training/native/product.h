@@ -149,19 +149,54 @@ static __attribute__((noinline)) void wide_panel(int64_t m, int64_t k, const REA
     panel_product(WIDE, m, k, A, ars, acs, panel, C, ldc, width, alpha, beta);
 }
 
+/* C (m, n) = alpha A B, added to C where beta, with rows [from, from + deep) of a packed B (k, n). */
+static void panels(int64_t m, int64_t n, int64_t k, int64_t from, int64_t deep, const REAL *A, int64_t ars, int64_t acs, const REAL *packed, REAL *C,
+                   int64_t ldc, REAL alpha, int beta)
+{
+    for (int64_t j = 0; j < n;) {
+        int64_t left = n - j, vecs = left > LANES ? WIDE : 1, width = left < vecs * LANES ? left : vecs * LANES;
+        const REAL *panel = packed + from * vecs * LANES;
+        if (vecs == 1)
+            one_vector(m, deep, A, ars, acs, panel, C + j, ldc, width, alpha, beta);
+        else
+            wide_panel(m, deep, A, ars, acs, panel, C + j, ldc, width, alpha, beta);
+        packed += k * vecs * LANES;
+        j += width;
+    }
+}
+
+/* The same for all of B and a left factor that is the transpose of a matrix with long rows. Read entry by entry it would come a line of the
+ * cache for each, from lines that push one another out: a block of it is copied into a row first. */
+static void product_far(int64_t m, int64_t n, int64_t k, const REAL *A, int64_t acs, const REAL *packed, REAL *C, int64_t ldc, REAL alpha, int beta)
+{
+    enum { DEEP = 256 };
+    REAL tile[ROWS * DEEP];
+    for (int64_t from = 0; from < k; from += DEEP) {
+        const int64_t deep = k - from < DEEP ? k - from : DEEP;
+        for (int64_t i = 0; i < m; i += ROWS) {
+            const int64_t rows = m - i < ROWS ? m - i : ROWS;
+            const REAL *at = A + from * acs + i;
+            for (int64_t l = 0; l < deep; l++, at += acs) {
+                if (rows == ROWS)
+                    __builtin_memcpy(tile + l * ROWS, at, ROWS * sizeof(REAL));
+                else
+                    for (int64_t q = 0; q < rows; q++) tile[l * rows + q] = at[q];
+            }
+            panels(rows, n, k, from, deep, tile, 1, rows, packed, C + i * ldc, ldc, alpha, beta || from > 0);
+        }
+    }
+}
+
+enum { FAR_BYTES = 1024 };
+
 /* C (m, n) = alpha A B, added to C where beta; B (k, n) packed. Element (i, l) of A at A[i * ars + l * acs], rows of C `ldc` apart. */
 static void product_packed(int64_t m, int64_t n, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *packed, REAL *C, int64_t ldc,
                            REAL alpha, int beta)
 {
-    for (int64_t j = 0; j < n;) {
-        int64_t left = n - j, vecs = left > LANES ? WIDE : 1, width = left < vecs * LANES ? left : vecs * LANES;
-        if (vecs == 1)
-            one_vector(m, k, A, ars, acs, packed, C + j, ldc, width, alpha, beta);
-        else
-            wide_panel(m, k, A, ars, acs, packed, C + j, ldc, width, alpha, beta);
-        packed += k * vecs * LANES;
-        j += width;
-    }
+    if (ars == 1 && acs * (int64_t)sizeof(REAL) >= FAR_BYTES && n > WIDE * LANES)
+        product_far(m, n, k, A, acs, packed, C, ldc, alpha, beta);
+    else
+        panels(m, n, k, 0, k, A, ars, acs, packed, C, ldc, alpha, beta);
 }
 
 /* C (m, n) = alpha A B, added to C where beta. Element (l, j) of B at B[l * brs + j * bcs]; scratch of `packed_size(k, n)` REALs. */
