@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from rsverify.training import attention, directlinear
 from rsverify.training.attention import Heads, Kept
 from rsverify.training.blocklinear import Pass
-from rsverify.training.cost import native_route
 from rsverify.training.directlinear import Used
+from rsverify.training.native import decoder
+from rsverify.training.native.decoder import Decoder
 from rsverify.training.products import times
 from rsverify.training.task import Task, compact_losses
 from rsverify.training.transformer import Attention, Block, FeedForward, RMSNorm, Transformer
@@ -39,6 +40,34 @@ def applies(task: Task, *, dtype: torch.dtype) -> bool:
     )
 
 
+def as_decoder(task: Task, dtype: torch.dtype) -> Decoder | None:
+    """The compact transformer of a task as the native kernels take it; None where this pass would not compute what the task does."""
+    model = task.model
+    if not applies(task, dtype=dtype):
+        return None
+    assert isinstance(model, Transformer)
+    config = model.config
+
+    def norm(of: Any) -> decoder.Norm:
+        return decoder.Norm(of.weight, of.epsilon)
+
+    def block(i: int, of: Any) -> decoder.Block:
+        parts = {"attention": of.attention, "feed_forward": of.feed_forward}
+        linears = {
+            name: decoder.Linear(f"blocks.{i}.{part}.{name}", linear.weight)
+            for part, module in parts.items()
+            for name, linear in module.named_children()
+        }
+        return decoder.Block(norm(of.attention_norm), norm(of.feed_forward_norm), linears)
+
+    def rotation(tokens: int) -> tuple[Tensor, Tensor]:
+        return attention.rotation(tokens, config.head_width, config.rope_base, dtype)[:2]
+
+    embedding = model.embedding.weight
+    blocks = tuple(block(i, of) for i, of in enumerate(model.blocks))
+    return Decoder("tokens", embedding, embedding, norm(model.norm), blocks, config.heads, config.kv_heads, rotation)
+
+
 def bytes_each(model: Transformer, *, rows: int, length: int, itemsize: int) -> int:
     """What one configuration keeps between its two passes: norms, heads, probabilities, feed-forward, and the logits on top."""
     c = model.config
@@ -53,26 +82,6 @@ def other_cost(model: Transformer, *, rows: int, length: int) -> float:
     scores = c.heads * rows * length
     score = (14 if length < attention.BLOCK else 7) * c.head_width + 120
     return c.layers * (scores * score + 150 * rows * (8 * c.d + 3 * c.ffn)) + rows * c.vocabulary * (2 * c.d + 150)
-
-
-def native_bytes_each(model: Transformer, *, rows: int, length: int, itemsize: int, rank: int) -> int:
-    """As `bytes_each`, for the native kernels, which also keep what each adapter of at most that rank makes on its way."""
-    c = model.config
-    kv = c.kv_heads * c.head_width
-    keys = (length + attention.NATIVE_PANEL) / 2  # the causal half, panel by panel
-    layer = rows * (6 * c.d + 2 * kv + 3 * c.ffn + c.heads * keys)
-    shapes = [linear.weight.shape for linear in model.modules() if isinstance(linear, nn.Linear)]
-    adapters = sum(
-        d_out * d_in if native_route(n=rows, d_in=d_in, d_out=d_out, r=rank) == "merged" else rows * rank for d_out, d_in in shapes
-    )
-    return int(itemsize * (c.layers * layer + rows * (c.vocabulary + 6 * c.d + 2 * c.ffn) + adapters))
-
-
-def native_other_cost(model: Transformer, *, rows: int, length: int) -> float:
-    """As `other_cost`, for the native kernels: measured at d 64 and 128, 64 and 512 tokens."""
-    c = model.config
-    scores = 250 * c.heads * rows * length * (1 + 64 / length)
-    return c.layers * (scores + rows * (300 * c.d + 195 * c.ffn)) + rows * c.vocabulary * (4 * c.d + 80)
 
 
 @dataclass

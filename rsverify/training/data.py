@@ -12,6 +12,7 @@ from rsverify.errors import InputError
 from rsverify.statistics.streams import stream
 from rsverify.training.attach import find_targets
 from rsverify.training.base import base_manifest, load_base
+from rsverify.training.compact import as_decoder
 from rsverify.training.problem import Problem
 from rsverify.training.task import Batch, Task, compact_losses
 from rsverify.training.text import Corpus, source
@@ -98,6 +99,7 @@ def transformer_task(
         targets=find_targets(model, targets),
         batch=batch,
         losses=compact_losses,
+        decoder=as_decoder,
         examples=sequences,
         hashes={"text": text.sha256, **(hashes or {})},
     )

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rsverify.errors import InputError
 from rsverify.training.blocklinear import Switch
-from rsverify.training.compact import bytes_each, native_bytes_each
+from rsverify.training.compact import bytes_each
+from rsverify.training.native.decoder import Decoder
 from rsverify.training.task import Batch, Task, fold
 from rsverify.training.transformer import Transformer
 
@@ -28,19 +29,22 @@ class Folding:
         return max(1, memory // self.bytes_each) if self.together else 1
 
 
-def prepare_by_hand(task: Task, *, native_rank: int | None = None, note: str | None = None, data: int = 0) -> Folding:
+def prepare_by_hand(task: Task, *, note: str | None = None, data: int = 0) -> Folding:
     """As `prepare`, for the compact transformer, whose passes are known to keep copies apart.
 
-    Args: native_rank is the largest rank of a run by the native kernels, None where torch's products serve; note is why they do.
+    Args: note says why the native kernels do not serve.
     """
-    tokens = task.batch(0, data)["tokens"]
-    with torch.no_grad():
-        _finite(task.losses(task.model, {"tokens": tokens}, 1))
+    batch = _finite_batch(task, data)
     assert isinstance(task.model, Transformer)
-    size = task.model.embedding.weight.element_size()
-    sizes = {"rows": tokens.numel(), "length": tokens.shape[-1], "itemsize": size}
-    each = bytes_each(task.model, **sizes) if native_rank is None else native_bytes_each(task.model, **sizes, rank=native_rank)
-    return Folding(True, each, tokens.numel(), (note,) if note else ())
+    rows, length = batch["tokens"].numel(), batch["tokens"].shape[-1]
+    each = bytes_each(task.model, rows=rows, length=length, itemsize=task.model.embedding.weight.element_size())
+    return Folding(True, each, rows, (note,) if note else ())
+
+
+def prepare_native(task: Task, decoder: Decoder, *, rank: int, data: int = 0) -> Folding:
+    """As `prepare`, for a decoder that the native kernels take; rank is the largest of the run."""
+    tokens = _finite_batch(task, data)[decoder.tokens]
+    return Folding(True, decoder.bytes_each(rows=tokens.numel(), length=tokens.shape[-1], rank=rank), tokens.numel())
 
 
 def prepare(task: Task, switch: Switch, *, data: int = 0) -> Folding:
@@ -96,6 +100,14 @@ def _keeps_copies_apart(task: Task, switch: Switch, batch: Batch, alone: Tensor)
     expected = torch.cat([alone, other])
     close = torch.finfo(expected.dtype).eps ** 0.5
     return bool(((both - expected).abs() <= close * expected.abs()).all())
+
+
+def _finite_batch(task: Task, data: int) -> Batch:
+    """The first batch, on which the bare model's loss is finite."""
+    batch = task.batch(0, data)
+    with torch.no_grad():
+        _finite(_losses(task, batch, 1))
+    return batch
 
 
 def _finite(losses: Tensor) -> None:

@@ -18,6 +18,7 @@ from rsverify.training.layout import Allocate, Group, build_groups
 from rsverify.training.native import adam
 from rsverify.training.native import build as native
 from rsverify.training.native.build import Kernels
+from rsverify.training.native.decoder import Decoder
 from rsverify.training.native.program import First, Pieces, Program, programs
 from rsverify.training.stepping import States, new_states, step
 from rsverify.training.task import Batch, Task, fold
@@ -37,7 +38,7 @@ class Logs:
 class Stack:
     """Some configurations, their factors, gradients, optimizer states and logs, in the order of `layout.order`.
 
-    Args: copies is how many configurations go through the model at once; progress is a one-entry tensor of the steps done.
+    Args: copies is how many configurations go through the model at once; decoder is the task's model where the native kernels serve.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Stack:
         probe: bool = True,
         share_first: bool = True,
         allocate: Allocate = torch.zeros,
+        decoder: Decoder | None = None,
     ) -> None:
         self.task, self.configurations, self.steps = task, tuple(configurations), steps
         self.copies, self.probe, self.share_first = copies, probe, share_first
@@ -64,8 +66,9 @@ class Stack:
         # Entries of what the adapters add, for the mean: one number for a configuration, the same at every step.
         self.entries = allocate((count,), dtype=torch.float64).numpy()
         self.done = allocate((1,), dtype=torch.int64).numpy()  # the host's own: counting steps waits for no device
-        self.by_hand = compact.applies(task, dtype=dtype)
-        self._native = native.kernels(dtype) if self.by_hand else None
+        self.decoder = decoder
+        self.by_hand = decoder is None and compact.applies(task, dtype=dtype)
+        self._native = native.kernels(dtype) if decoder is not None else None
         self._steppings = self._updates() if self._native is not None else {}
         self._programs: list[Program] = []
         self._cuts: list[tuple[int, list[Part], dict[str, list[tuple[Part, str]]]]] = []
@@ -131,7 +134,7 @@ class Stack:
     def _backward(self, switch: Switch, run: Pass, batches: Sequence[Batch], number: int = 0, at: int = 0) -> Tensor:
         """The loss of each copy; gradients go where the pass says. `number` is that of the chunk, `at` that of the step."""
         if self._native is not None:
-            return self._run_program(self._native, run, fold(batches, self.task.examples)["tokens"], number, at)
+            return self._run_program(self._native, run, self._tokens(batches), number, at)
         if self.by_hand:
             assert isinstance(self.task.model, Transformer)
             return compact.gradients(self.task.model, run, fold(batches, self.task.examples)["tokens"])
@@ -141,8 +144,8 @@ class Stack:
 
     def _run_program(self, kernels: Kernels, run: Pass, tokens: Tensor, number: int, at: int) -> Tensor:
         """As `compact.gradients`, by the native kernels, which read the gradients' norms on their way."""
-        model = self.task.model
-        assert isinstance(model, Transformer)
+        model = self.decoder
+        assert model is not None
         rows, length = tokens.numel() // run.copies, tokens.shape[-1]
         if not self._programs or (self._programs[0].rows, self._programs[0].length) != (rows, length):
             cuts = [(copies, parts) for copies, parts, _ in self._cuts]
@@ -156,6 +159,10 @@ class Stack:
         self.logs.down_square[at, lo : lo + run.copies] = program.down_squares
         self.logs.up_square[at, lo : lo + run.copies] = program.up_squares
         return program.losses
+
+    def _tokens(self, batches: Sequence[Batch]) -> Tensor:
+        assert self.decoder is not None
+        return fold(batches, self.task.examples)[self.decoder.tokens]
 
     def _losses(self, switch: Switch, run: Pass, folded: Batch) -> Tensor:
         switch.run = run
@@ -191,8 +198,8 @@ class Stack:
 
     def _first_program(self, kernels: Kernels, sources: Sequence[int]) -> None:
         """The first step of all configurations with these data by the native kernels."""
-        model, tokens = self.task.model, fold([self.task.batch(0, data) for data in sources], self.task.examples)["tokens"]
-        assert isinstance(model, Transformer)
+        model, tokens = self.decoder, self._tokens([self.task.batch(0, data) for data in sources])
+        assert model is not None
         source = torch.tensor([sources.index(c.data) if c.data in sources else -1 for c in self.configurations])
         parts = list(self._parts_of(0, len(self.configurations)))
         first = First(parts, source, self.logs.down_square[0], self.logs.up_square[0])

@@ -24,9 +24,10 @@ from rsverify.training.blocklinear import Switch, patched
 from rsverify.training.checkpoint import describe, load, restore, save
 from rsverify.training.configuration import Configuration
 from rsverify.training.cost import run_cost
-from rsverify.training.folding import Folding, prepare, prepare_by_hand
+from rsverify.training.folding import Folding, prepare, prepare_by_hand, prepare_native
 from rsverify.training.layout import order, silent_on
-from rsverify.training.native import build
+from rsverify.training.native import build, serve
+from rsverify.training.native.decoder import Decoder
 from rsverify.training.outofmemory import out_of_memory, refuse_too_much
 from rsverify.training.room import activation_room
 from rsverify.training.stack import Stack
@@ -168,28 +169,28 @@ def train_stacked(
     dtype = dtype or (torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype)
     widths = [(at.out_features, at.in_features) for at in (linear_at(task.model, name) for name in task.targets)]
     refuse_too_much(task, chosen, dtype=dtype)
+    known = serve.decoder_for(task, configurations=len(chosen), dtype=dtype)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
-        by_hand = compact.applies(task, dtype=dtype)
-        native = by_hand and build.kernels(dtype) is not None
+        decoder = known if known is not None and serve.agrees(task, known) else None
+        threads = decoder is not None or compact.applies(task, dtype=dtype)
         with one_thread(weight.device):
-            if by_hand:
-                rank = max(c.rank for c in chosen) if native else None
-                folding = prepare_by_hand(task, native_rank=rank, note=build.why_not(dtype))
+            if decoder is not None:
+                folding = prepare_native(task, decoder, rank=max(c.rank for c in chosen))
             else:
-                folding = prepare(task, switch)
+                folding = prepare_by_hand(task, note=build.why_not(dtype)) if threads else prepare(task, switch)
         each = {"configurations": len(chosen), "bytes_each": folding.bytes_each}
         if memory is None:
             memory = activation_room(device=weight.device, **each)
         if workers is None:
-            workers = thread_count(memory=memory, **each) if by_hand else worker_count(device=weight.device, memory=memory, **each)
-        cost = partial(_cost, task, folding, widths, by_hand=by_hand, native=native, alone=folding.copies(memory // workers) == 1)
+            workers = thread_count(memory=memory, **each) if threads else worker_count(device=weight.device, memory=memory, **each)
+        cost = partial(_cost, task, folding, widths, decoder=decoder, by_hand=threads, alone=folding.copies(memory // workers) == 1)
         cost_of = {rank: cost(rank) for rank in {c.rank for c in chosen}}
         about = describe(task, chosen, dtype=dtype, probe=probe)
         found = load(checkpoint, about, steps=steps) if checkpoint else None
         done = found.done if found else (0,) * len(chosen)
         stacks: list[Stack] = []
         where: dict[int, tuple[int, int]] = {}
-        forked = workers > 1 and not by_hand
+        forked = workers > 1 and not threads
         for cohort in sorted(set(done)):  # a stack steps all of its configurations together
             members = [i for i in ranked if done[i] == cohort]
             costs = [cost_of[chosen[i].rank] for i in members]
@@ -198,7 +199,7 @@ def train_stacked(
                 with one_thread(weight.device):  # threads that have filled large buffers spin on while the workers want their cores
                     stack = Stack(
                         task, [chosen[i] for i in mine], steps=steps, dtype=dtype, copies=folding.copies(memory // workers), probe=probe,
-                        share_first=share_first, allocate=shared_zeros if forked else torch.zeros,
+                        share_first=share_first, allocate=shared_zeros if forked else torch.zeros, decoder=decoder,
                     )  # fmt: skip
                 if found and cohort:
                     restore(found, stack, mine)
@@ -222,13 +223,17 @@ def train_stacked(
     return collect(chosen, stacks, places, notes=folding.notes)
 
 
-def _cost(task: Task, folding: Folding, widths: Sequence[tuple[int, int]], rank: int, *, by_hand: bool, native: bool, alone: bool) -> float:
-    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, native=native, alone=alone)
-    if not by_hand:
-        return linears
-    assert isinstance(task.model, Transformer)
-    other_cost = compact.native_other_cost if native else compact.other_cost
-    return linears + other_cost(task.model, rows=folding.tokens, length=folding.tokens // task.examples)
+def _cost(
+    task: Task, folding: Folding, widths: Sequence[tuple[int, int]], rank: int, *, decoder: Decoder | None, by_hand: bool, alone: bool
+) -> float:  # fmt: skip
+    sizes = {"rows": folding.tokens, "length": folding.tokens // task.examples}
+    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, native=decoder is not None, alone=alone)
+    if decoder is not None:
+        return linears + decoder.other_cost(**sizes)
+    if by_hand:
+        assert isinstance(task.model, Transformer)
+        return linears + compact.other_cost(task.model, **sizes)
+    return linears
 
 
 def _run_here(stack: Stack, switch: Switch, *, stopped: Callable[[], bool], after: Sequence[Callable[[], None]]) -> None:

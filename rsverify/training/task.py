@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rsverify.errors import InputError
 from rsverify.training.attach import find_targets
+from rsverify.training.native.decoder import Decoder
 from rsverify.training.problem import Problem
 
 Batch = Mapping[str, Any]
@@ -36,6 +37,7 @@ class Task:
         examples: size of the axis that is folded, in every batch.
         foldable: False where the model or its loss can only see one configuration at a time.
         hashes: names of checkpoint and text, for provenance.
+        decoder: from (task, dtype) to the model as the native kernels take it, None where they do not compute what the task does.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Task:
     examples: int
     foldable: bool = True
     hashes: Mapping[str, str] = field(default_factory=dict)
+    decoder: Callable[[Task, torch.dtype], Decoder | None] | None = None
 
     def examples_of(self, batch: Batch) -> int:
         """The size of the folded axis in a batch of the task's kind that may hold another number of examples than the task's own."""

@@ -31,10 +31,12 @@ enum { RANKS = 128 }; /* of a block on the merged route: both factors' gradients
 
 static inline int64_t greater(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* REALs of scratch of the functions below: packed weight, packed operand of a configuration, V B or V'X, and gradients of both factors. */
+/* REALs of scratch of the functions below: packed weight, packed operand of a configuration, V B or V'X, and gradients of both factors.
+ * rank: the largest, 0 for a linear without adapters. */
 int64_t rsv_linear_scratch(int64_t n, int64_t d_in, int64_t d_out, int64_t rank)
 {
     const int64_t weight = greater(packed_size(d_in, d_out), packed_size(d_out, d_in));
+    if (!rank) return weight;
     const int64_t narrow = greater(packed_size(d_in, rank), greater(packed_size(rank, d_out), greater(packed_size(n, rank), packed_size(d_out, rank))));
     /* The last is V'X, which `back_merged` packs. */
     const int64_t wide = greater(packed_size(rank, d_in), greater(packed_size(n, d_in), packed_size(d_out, d_in)));
@@ -72,10 +74,16 @@ static void add_to(int64_t count, const REAL *from, REAL *to)
     for (; j < count; j++) to[j] += from[j];
 }
 
-/* Y = X W' + what the adapters add (+ `beside`, where one is given). X (copies, n, d_in), W (d_out, d_in), Y and beside (copies, n, d_out);
+static void add_rows(int64_t rows, int64_t d, const REAL *row, REAL *to)
+{
+    for (int64_t i = 0; i < rows; i++) add_to(d, row, to + i * d);
+}
+
+/* Y = X W' + what the adapters add (+ bias and `beside`, where given). X (copies, n, d_in), W (d_out, d_in), bias (d_out,), Y and beside
+ * (copies, n, d_out);
  * squares (copies,) or NULL: the squared norm of what each copy's adapter adds, zero where it has none here, is added to it. */
-void rsv_linear(int64_t copies, int64_t n, int64_t d_in, int64_t d_out, const REAL *W, const REAL *X, const REAL *beside, REAL *Y,
-                const rsv_part *parts, int64_t count, REAL *squares, REAL *scratch)
+void rsv_linear(int64_t copies, int64_t n, int64_t d_in, int64_t d_out, const REAL *W, const REAL *bias, const REAL *X, const REAL *beside,
+                REAL *Y, const rsv_part *parts, int64_t count, REAL *squares, REAL *scratch)
 {
     REAL *packed = scratch, *rest = scratch + packed_size(d_in, d_out);
     pack(d_in, d_out, W, 1, d_in, packed);
@@ -87,6 +95,7 @@ void rsv_linear(int64_t copies, int64_t n, int64_t d_in, int64_t d_out, const RE
             if (part->merged) add_to(d_out * d_in, W, part->kept + (c - part->lo) * d_out * d_in);
         }
         product_packed(n, d_out, d_in, X, d_in, 1, packed, Y, d_out, 1, part != 0);
+        if (bias) add_rows(n, d_out, bias, Y);
         if (beside) add_to(n * d_out, beside + c * n * d_out, Y);
     }
 }

@@ -1,7 +1,7 @@
-"""A forward and backward of the compact transformer as a list of kernel calls, made once and run at every step.
+"""A forward and backward of a decoder as a list of kernel calls, made once and run at every step.
 
 All that a step keeps or passes on lies in one block of memory that its calls know by address: a step allocates nothing, and between two
-calls the interpreter does no more than hand over arguments. The same function as `compact.gradients`, which says it in torch.
+calls the interpreter does no more than hand over arguments. For the compact transformer `compact.gradients` says the same in torch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsverify.training.attention import rotation
 from rsverify.training.blocklinear import Part
 from rsverify.training.cost import native_route
-from rsverify.training.native import build
+from rsverify.training.native import build, decoder
 from rsverify.training.native.build import Kernels
-from rsverify.training.transformer import Transformer
+from rsverify.training.native.decoder import Block, Decoder, Norm
 
 ALIGNED = 64
 """Bytes: a vector, and a line of the cache."""
@@ -84,8 +83,7 @@ class Rows:
 class Linear:
     """A linear's weight and input, and the adapters on it, as its kernels take them."""
 
-    name: str
-    weight: Tensor
+    at: decoder.Linear
     X: Tensor
     parts: Any
     count: int
@@ -109,7 +107,7 @@ class Program:
     def __init__(
         self,
         kernels: Kernels,
-        model: Transformer,
+        model: Decoder,
         parts: Sequence[Part],
         *,
         copies: int,
@@ -121,7 +119,6 @@ class Program:
     ) -> None:
         self._kernels, self._model, self._parts, self._first = kernels, model, parts, first
         self.copies, self.rows, self.length, self._arena = copies, rows, length, arena
-        config = model.config
         self._total = copies * rows
         self._rank = max((part.group.rank for part in [*parts, *(first.parts if first else ())]), default=1)
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
@@ -131,31 +128,30 @@ class Program:
         self.losses, self.squares, self.down_squares, self.up_squares = (torch.zeros(copies, dtype=kernels.dtype) for _ in range(4))
         self._squares = self.squares if probe and parts else None
         self.entries = [0] * copies
-        widest = max(config.d, config.ffn, config.vocabulary, config.heads * config.head_width)
-        self._scratch = arena.take(max(self._scratch_sizes(widest)))
-        self._dx, self._dh = self._take(config.d), self._take(config.d)
-        self._embedded = self._take(config.d)
+        self._scratch = arena.take(max(self._scratch_sizes()))
+        self._dx, self._dh = self._take(model.d), self._take(model.d)
+        self._embedded = self._take(model.d)
         self._pass()
 
     def run(self) -> None:
         """One forward and backward on the tokens: losses, squares and gradients are then those of this step, or the step is taken."""
-        config = self._model.config
         for squares in (self.squares, self.down_squares, self.up_squares):
             squares.zero_()
-        torch.index_select(self._model.embedding.weight, 0, self.tokens.view(-1), out=self._embedded.view(-1, config.d))
+        torch.index_select(self._model.embedding, 0, self.tokens.view(-1), out=self._embedded.view(-1, self._model.d))
         for function, given in self._calls:
             function(*given)
 
     def _take(self, width: int) -> Tensor:
         return self._arena.take(self.copies, self.rows, width)
 
-    def _scratch_sizes(self, widest: int) -> list[int]:
-        config, size = self._model.config, self._kernels.size
-        linears = {(config.d, widest), (widest, config.d)}
+    def _scratch_sizes(self) -> list[int]:
+        model, size = self._model, self._kernels.size
+        shapes = {linear.weight.shape for block in model.blocks for linear in block.linears.values()}
         return [
-            *(size("linear_scratch", self.rows, d_in, d_out, self._rank) for d_in, d_out in linears),
-            size("attention_scratch", self.length, config.head_width),
-            size("attention_back_scratch", self.length, config.head_width),
+            *(size("linear_scratch", self.rows, d_in, d_out, self._rank) for d_out, d_in in shapes),
+            size("linear_scratch", self.rows, model.d, model.vocabulary, 0),
+            size("attention_scratch", self.length, model.head_width),
+            size("attention_back_scratch", self.length, model.head_width),
         ]
 
     def _call(self, name: str, *given: Any) -> None:
@@ -163,50 +159,51 @@ class Program:
         self._calls.append(self._kernels.call(name, *given))
 
     def _pass(self) -> None:
-        model, config = self._model, self._model.config
+        model = self._model
         ways_back: list[Callable[[], None]] = []
         x = self._embedded
-        spare = [self._take(config.heads * config.head_width), self._take(config.ffn), self._take(config.ffn)]
+        q, kv = model.heads * model.head_width, model.kv_heads * model.head_width
+        wide = max(model.ffn, q, 2 * kv)  # of a signal in the feed-forward, of raw or turned heads, of keys and values side by side
+        spare = [self._take(q), self._take(wide), self._take(wide)]
         for i, block in enumerate(model.blocks):
-            x, back = self._block(f"blocks.{i}", block, x, spare, further=i > 0)
+            x, back = self._block(block, x, spare, further=i > 0)
             ways_back.append(back)
         h, back_norm = self._norm(x, model.norm)
-        head = Linear("", model.embedding.weight, h, None, 0)
-        logits = self._take(config.vocabulary)
+        head = Linear(decoder.Linear("", model.head), h, None, 0)
+        logits = self._take(model.vocabulary)
         self._forward(head, logits)
-        self._call("cross_entropy", self.copies, self.rows // self.length, self.length, config.vocabulary, logits, self.tokens, self.losses)
+        self._call("cross_entropy", self.copies, self.rows // self.length, self.length, model.vocabulary, logits, self.tokens, self.losses)
         self._back(head, logits, self._dh, add=False)
         back_norm(self._dh, False)
         for back in reversed(ways_back):
             back()
 
-    def _block(self, name: str, block: Any, x: Tensor, spare: Sequence[Tensor], *, further: bool) -> tuple[Tensor, Callable[[], None]]:
+    def _block(self, block: Block, x: Tensor, spare: Sequence[Tensor], *, further: bool) -> tuple[Tensor, Callable[[], None]]:
         """The calls of a block's forward; returns its result and what adds the calls of its backward, from and to `_dx`."""
-        inner, feed, config = block.attention, block.feed_forward, self._model.config
+        model = self._model
         h, back_first = self._norm(x, block.attention_norm)
-        heads, kv, width, sequences = config.heads, config.kv_heads, config.head_width, self._total // self.length
+        heads, kv, width, sequences = model.heads, model.kv_heads, model.head_width, self._total // self.length
         v = self._take(kv * width)
         q_raw, k_raw = spare[0], spare[1].view(-1)[: self._total * kv * width].view(self.copies, self.rows, kv * width)
-        q, k, value = (self._linear(f"{name}.attention.{n}", getattr(inner, n).weight, h) for n in "qkv")
+        q, k, value = (self._linear(block.linears[name], h) for name in "qkv")
         for linear, out in ((q, q_raw), (k, k_raw), (value, v)):
             self._forward(linear, out)
-        cos, sin, _ = rotation(self.length, width, config.rope_base, self._kernels.dtype)
-        sizes = (sequences, self.length, heads, kv, width, cos.contiguous(), sin.contiguous())
+        sizes = (sequences, self.length, heads, kv, width, *(table.contiguous() for table in model.rotation(self.length)))
         qr, kr = self._take(heads * width), self._take(kv * width)
         P = self._arena.take(self._kernels.size("attention_kept", sequences, self.length, heads))
         mixed = self._take(heads * width)
         self._call("attention", *sizes, q_raw, k_raw, v, qr, kr, P, mixed, self._scratch)
-        o = self._linear(f"{name}.attention.o", inner.o.weight, mixed)
-        between = self._take(config.d)
+        o = self._linear(block.linears["o"], mixed)
+        between = self._take(model.d)
         self._forward(o, between, beside=x)
         h, back_second = self._norm(between, block.feed_forward_norm)
-        gate, up = (self._linear(f"{name}.feed_forward.{n}", getattr(feed, n).weight, h) for n in ("gate", "up"))
-        g, u, a = (self._take(config.ffn) for _ in range(3))
+        gate, up = (self._linear(block.linears[name], h) for name in ("gate", "up"))
+        g, u, a = (self._take(model.ffn) for _ in range(3))
         self._forward(gate, g)
         self._forward(up, u)
         self._call("gate", g.numel(), g, u, a)
-        down = self._linear(f"{name}.feed_forward.down", feed.down.weight, a)
-        out = self._take(config.d)
+        down = self._linear(block.linears["down"], a)
+        out = self._take(model.d)
         self._forward(down, out, beside=between)
 
         def back() -> None:
@@ -230,7 +227,7 @@ class Program:
 
         return out, back
 
-    def _norm(self, x: Tensor, norm: Any) -> tuple[Tensor, Callable[[Tensor, bool], None]]:
+    def _norm(self, x: Tensor, norm: Norm) -> tuple[Tensor, Callable[[Tensor, bool], None]]:
         """A norm; returns its result and what adds the call of its backward into `_dx`, from a signal, added or not."""
         d = x.shape[-1]
         h, inverse = self._take(d), self._arena.take(self._total)
@@ -241,20 +238,20 @@ class Program:
 
         return h, back
 
-    def _linear(self, name: str, weight: Tensor, X: Tensor) -> Linear:
-        d_out, d_in = weight.shape
+    def _linear(self, at: decoder.Linear, X: Tensor) -> Linear:
+        d_out, d_in = at.weight.shape
         found = []
         for part in self._parts:
             group = part.group
-            if (name, group.down) not in group.places:
+            if (at.name, group.down) not in group.places:
                 continue
             r, size = group.rank, part.hi - part.lo
             merged = native_route(n=self.rows, d_in=d_in, d_out=d_out, r=r) == "merged"
             kept = self._arena.take(size, d_out if merged else self.rows, d_in if merged else r)
-            found.append(self._adapters(name, part, merged=merged, kept=kept))
+            found.append(self._adapters(at.name, part, merged=merged, kept=kept))
             for copy in range(part.lo, part.hi):
                 self.entries[copy] += self.rows * d_out
-        return Linear(name, weight, X, *_array(found))
+        return Linear(at, X, *_array(found))
 
     def _adapters(self, name: str, part: Part, *, merged: bool = False, kept: Tensor | None = None) -> build.Part:
         """The adapters of a part on one linear, their memory by address."""
@@ -282,17 +279,18 @@ class Program:
         return self._rows[id(part)]
 
     def _forward(self, linear: Linear, Y: Tensor, beside: Tensor | None = None) -> None:
-        d_out, d_in = linear.weight.shape
+        d_out, d_in = linear.at.weight.shape
         sizes = (self.copies, self.rows, d_in, d_out)
         squares = self._squares if linear.count else None
-        self._call("linear", *sizes, linear.weight, linear.X, beside, Y, linear.given, linear.count, squares, self._scratch)
+        frozen = (linear.at.weight, linear.at.bias)
+        self._call("linear", *sizes, *frozen, linear.X, beside, Y, linear.given, linear.count, squares, self._scratch)
 
     def _back(self, linear: Linear, V: Tensor, dX: Tensor | None, *, add: bool) -> None:
-        d_out, d_in = linear.weight.shape
-        sizes = (self.copies, self.rows, d_in, d_out)
-        if self._first is not None and linear.name:
+        d_out, d_in = linear.at.weight.shape
+        sizes, name = (self.copies, self.rows, d_in, d_out), linear.at.name
+        if self._first is not None and name:
             first = self._first
-            parts, count = _array([self._adapters(linear.name, p) for p in first.parts if (linear.name, p.group.down) in p.group.places])
+            parts, count = _array([self._adapters(name, p) for p in first.parts if (name, p.group.down) in p.group.places])
             if count:
                 squares = (first.down_squares, first.up_squares)
                 given = (ctypes.byref(parts), count, *squares, self._scratch)
@@ -300,7 +298,7 @@ class Program:
         if dX is None and not linear.count:
             return
         squares = (self.down_squares, self.up_squares)
-        self._call("linear_back", *sizes, linear.weight, linear.X, V, dX, add, linear.given, linear.count, *squares, self._scratch)
+        self._call("linear_back", *sizes, linear.at.weight, linear.X, V, dX, add, linear.given, linear.count, *squares, self._scratch)
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -313,7 +311,7 @@ def _array(parts: Sequence[build.Part]) -> tuple[Any, int]:
 
 
 def programs(
-    kernels: Kernels, model: Transformer, passes: Sequence[tuple[int, Sequence[Part]]], *, rows: int, length: int, probe: bool
+    kernels: Kernels, model: Decoder, passes: Sequence[tuple[int, Sequence[Part]]], *, rows: int, length: int, probe: bool
 ) -> list[Program]:
     """A program for each pass (copies, parts); passes run one after another, so that all share the memory of the largest."""
     make = partial(Program, kernels, model, rows=rows, length=length, probe=probe)
@@ -324,3 +322,12 @@ def programs(
         make(parts, copies=copies, arena=arena)
     block = torch.empty(max(arena.used for arena in counted), dtype=kernels.dtype)
     return [make(parts, copies=copies, arena=Arena(kernels.dtype, block)) for copies, parts in passes]
+
+
+def bare_loss(kernels: Kernels, model: Decoder, tokens: Tensor) -> float:
+    """The loss of the model without adapters. Shapes: tokens (sequences, length)."""
+    sizes = {"copies": 1, "rows": tokens.numel(), "length": tokens.shape[-1], "probe": False}
+    program = Program(kernels, model, [], arena=Pieces(kernels.dtype), **sizes)
+    program.tokens.copy_(tokens)
+    program.run()
+    return float(program.losses[0])
