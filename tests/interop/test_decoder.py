@@ -157,9 +157,11 @@ def test_a_decoder_that_is_not_the_model_is_seen_before_it_trains(wrong):
     assert not is_served(train_stacked(replace(task, decoder=lambda task, dtype: replace(found, **changed)), TWO, steps=1))
 
 
-def test_wide_models_with_fewer_configurations_than_cores_go_their_own_way(monkeypatch):
-    monkeypatch.setattr(serve, "WIDE", 16)
+def test_wide_models_go_their_own_way_sooner_where_configurations_are_fewer_than_cores(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(serve, "WIDE_FOR_FEW", 16)
     task = task_of("llama")
-    assert serve.decoder_for(task, configurations=3, dtype=torch.float32) is None
-    assert serve.decoder_for(task, configurations=4, dtype=torch.float32) is not None
+    served = lambda count: serve.decoder_for(task, configurations=count, dtype=torch.float32) is not None  # noqa: E731
+    assert not served(3) and served(4)
+    monkeypatch.setattr(serve, "WIDE", 16)
+    assert not served(4)

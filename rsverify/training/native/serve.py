@@ -10,22 +10,24 @@ from rsverify.training.native.program import bare_loss
 from rsverify.training.task import Task
 from rsverify.training.transformer import Transformer
 
-WIDE = 512
-"""Width of a model from which on one product is worth several cores."""
+WIDE, WIDE_FOR_FEW = 1024, 256
+"""Widths of a model from which on torch's own products take no longer, with a configuration for every core and with fewer, when one product
+on all cores stands against cores that idle: measured on two cores."""
 
 
 def decoder_for(task: Task, *, configurations: int, dtype: torch.dtype) -> Decoder | None:
-    """The task's model for the kernels; None where they do not know it, or none of its linears under that name.
+    """The task's model for the kernels; None where they do not know it, or one of its linears under that name, or would be no faster.
 
-    They train each configuration on one core: other libraries' wide models go without them where configurations are fewer than cores.
+    They train each configuration on one core.
     """
     if task.decoder is None or build.kernels(dtype) is None:
         return None
     found = task.decoder(task, dtype)
     if found is None or not set(task.targets) <= {linear.name for block in found.blocks for linear in block.linears.values()}:
         return None
-    few = configurations < torch.get_num_threads() and not isinstance(task.model, Transformer)
-    return None if few and found.d >= WIDE else found
+    if isinstance(task.model, Transformer):
+        return found
+    return found if found.d < (WIDE if configurations >= torch.get_num_threads() else WIDE_FOR_FEW) else None
 
 
 def agrees(task: Task, decoder: Decoder) -> bool:
