@@ -73,7 +73,9 @@ SOURCES: dict[str, Source] = {
     "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),
     "calibration": _benchmark("calibration"),
     "montecarlo": _benchmark("montecarlo", dated=_TIMES),
-    **{f"training-{case}": _benchmark(f"training-{case}", case, dated=_TIMES) for case in ("d64-t64", "d128-t64", "d128-t512", "d256-t512")},
+    **{
+        f"training-{case}": _benchmark(f"training-{case}", case, dated=_TIMES) for case in ("d64-t64", "d128-t64", "d128-t512", "d256-t512")
+    },
     "false_alarms": _benchmark("conformance_false_alarms", room="conformance_false_alarms", dated=_ALARMS),
 }
 """Every file of evidence that the paper may take a number from, by the name that the text's names begin with."""

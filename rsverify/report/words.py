@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from rsverify.records import Outcome, Row, Stability
+from rsverify.report.formulas import power as power_of
 
 _NOUN = {
     "output": "what the adapter adds to a layer's output",
@@ -83,12 +85,18 @@ def notes(rows: Sequence[Row]) -> tuple[str, ...]:
             power = _exponent(grows[0])
             assert power is not None
             found.append(
-                f"Under {optimizer}, {rule} keeps the gradient norm at init flat and lets the update grow as r**{power:.3g}, and these "
-                f"do not contradict each other: the norm at init is what reaches the factors before any step, whatever the optimizer. "
+                f"Under {optimizer}, {rule} keeps the gradient norm at init flat and lets the update grow as {_power_of_r(power)}, and "
+                f"these do not contradict each other: the norm at init is what reaches the factors before any step, whatever the optimizer. "
                 f"{optimizer} divides each entry of the gradient by its own size, so its step no longer knows that norm; every rank "
-                f"channel moves by lr, their contributions add up, and the update stays flat only if lr falls as r**-{power:.3g}."
+                f"channel moves by lr, their contributions add up, and the update stays flat only if lr falls as {_power_of_r(-power)}."
             )
     return tuple(found)
+
+
+def _power_of_r(exponent: float) -> str:
+    """r with its power, as a fraction where it is one: r**(1/2)."""
+    near = Fraction(exponent).limit_denominator(12)
+    return power_of("r", str(near) if abs(float(near) - exponent) < 1e-9 else f"{exponent:.3g}")
 
 
 def exponent_text(interval: tuple[float, float] | None, exponent: float | None) -> str:

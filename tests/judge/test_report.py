@@ -94,3 +94,5 @@ def test_meaning_says_the_factor():
 
 def test_no_note_where_nothing_seems_to_contradict():
     assert notes((_row("sgd", "gradient_norm", Fraction(0), "frobenius"), _row("sgd", "update", Fraction(0)))) == ()
+    pair = _row("adamw", "gradient_norm", Fraction(0), "frobenius"), _row("adamw", "update", Fraction(1, 2))
+    assert "grow as r**(1/2), and" in notes(pair)[0] and notes(pair)[0].endswith("falls as r**(-1/2).")
