@@ -86,9 +86,10 @@ def notes(rows: Sequence[Row]) -> tuple[str, ...]:
             assert power is not None
             found.append(
                 f"Under {optimizer}, {rule} keeps the gradient norm at init flat and lets the update grow as {_power_of_r(power)}, and "
-                f"these do not contradict each other: the norm at init is what reaches the factors before any step, whatever the optimizer. "
-                f"{optimizer} divides each entry of the gradient by its own size, so its step no longer knows that norm; every rank "
-                f"channel moves by lr, their contributions add up, and the update stays flat only if lr falls as {_power_of_r(-power)}."
+                f"these do not contradict each other: the norm at init is what reaches the factors before any step, whatever the "
+                f"optimizer. {optimizer} divides each entry of the gradient by its own size, so its step no longer knows that norm; every "
+                f"rank channel moves by lr, their contributions add up, and the update stays flat only if lr falls as "
+                f"{_power_of_r(-power)}."
             )
     return tuple(found)
 
