@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rsverify.errors import InputError
@@ -16,19 +17,25 @@ COLUMNS = ("adapter", "init", "rank", "rule", "alpha", "gamma", "optimizer", "lr
 
 
 def summary_table(data: Mapping[str, Any], *, steps: int) -> Table:
-    """One line for each rank, rule, optimizer and learning rate: means over draws at the first, middle and last step done."""
-    table = Table()
-    for heading in ("rank", "rule", "optimizer, lr", "steps", "loss", "gradient norm", "last output"):
+    """One line for each rank, rule, optimizer and learning rate: means over draws at the first and last step done. Fits 80 columns."""
+    kinds = _kinds(data)
+    some_diverged = any(c["diverged"] is not None for c in data["configurations"])
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption="Means over draws; loss and gradient norm at the first and last step.",
+    )
+    for heading in ("rank", "rule", "optimizer, lr", "steps", "loss", "gradient norm", "output", *(["diverged"] if some_diverged else [])):
         table.add_column(heading, justify="left" if heading in ("rule", "optimizer, lr") else "right", overflow="fold")
-    table.add_column("diverged", justify="right")
-    for (rank, rule, optimizer, lr), members in _kinds(data).items():
+    for (rank, rule, optimizer, lr), members in kinds.items():
         done = min(c["steps"] for c in members)
-        at = tuple(dict.fromkeys((0, max(done - 1, 0) // 2, max(done - 1, 0))))
+        at = tuple(dict.fromkeys((0, max(done - 1, 0))))
         curves = [" ".join(_mean(members, name, step) for step in at) for name in ("loss", "gradient_norm")]
         gone = sum(c["diverged"] is not None for c in members)
         table.add_row(
             str(rank), rule, f"{optimizer}, {lr:g}", f"{done}/{steps}", *curves, _mean(members, "output_rms", at[-1]),
-            f"{gone} of {len(members)}" if gone else "",
+            *([f"{gone} of {len(members)}" if gone else ""] if some_diverged else []),
         )  # fmt: skip
     return table
 

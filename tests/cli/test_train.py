@@ -14,7 +14,7 @@ pytestmark = pytest.mark.training
 
 @pytest.fixture
 def text(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")  # a table that does not wrap
+    monkeypatch.setenv("COLUMNS", "80")  # the table fits
     path = tmp_path / "text.txt"
     path.write_text("What a rank costs, and what it buys. " * 20)
     return path
@@ -32,7 +32,7 @@ def test_writes_its_curves_and_goes_on(tmp_path, text, capsys):
     assert run(*words, "--steps", 2) == 0
     shown = capsys.readouterr().out
     assert "8 configurations of lora" in shown
-    assert "alpha/sqrt(r)" in shown
+    assert "   2  alpha/sqrt(r)  adamw, 0.001     2/2  " in shown
     data = json.loads((out / "run.json").read_text())
     assert data["complete"]
     assert [c["rank"] for c in data["configurations"]] == [2] * 4 + [8] * 4
