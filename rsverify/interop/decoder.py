@@ -18,11 +18,12 @@ LINEARS = {
 }  # fmt: skip
 
 
-def decoder_of(model: Any, *, tokens: int) -> Decoder | None:
-    """A causal language model on sequences of that many tokens; None where the kernels do not compute what its forward does.
+def decoder_of(model: Any, *, tokens: int | None) -> Decoder | None:
+    """A causal language model on sequences of at most so many tokens (None: of any length); None where the kernels do not compute what its
+    forward does.
 
-    That is any other kind of model, a module of another class or with hooks, another activation, attention through a window shorter than
-    the sequences, weights in another dtype than float32 or not on the CPU.
+    That is any other kind of model, a module of another class, with hooks or used twice, another activation or way of attention, a window
+    shorter than the sequences, a head with a bias, weights in another dtype than float32 or not on the CPU.
     """
     if not _is_known(model) or not _is_plain(model, tokens):
         return None
@@ -47,20 +48,28 @@ def decoder_of(model: Any, *, tokens: int) -> Decoder | None:
     return Decoder("input_ids", embedding, model.lm_head.weight, norm, blocks, heads, kv_heads, rotation)
 
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _is_known(model: Any) -> bool:
-    """Whether every module is of the library's own class for that kind, and nothing was put on it."""
+    """Whether every module is of the library's own class for that kind, stands in one place, and nothing was put on it."""
     kind = getattr(getattr(model, "config", None), "model_type", None)
     home = f"transformers.models.{kind}.modeling_{kind}"
     if kind not in KINDS or type(model).__module__ != home or not type(model).__name__.endswith("ForCausalLM"):
         return False
-    return all(
+    if any(getattr(nn.modules.module, f"_global{hooks}") for hooks in HOOKS):
+        return False
+    modules = [module for _, module in model.named_modules(remove_duplicate=False)]
+    once = [module for module in modules if not isinstance(module, nn.SiLU) and type(module).__name__ != "SiLUActivation"]
+    return len({id(module) for module in once}) == len(once) and all(
         (type(module) in PLAIN or type(module).__module__ == home or type(module).__name__ == "SiLUActivation")
-        and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or "forward" in vars(module))
-        for module in model.modules()
+        and not any(getattr(module, hooks) for hooks in HOOKS)
+        and "forward" not in vars(module)
+        for module in modules
     )
 
 
-def _is_plain(model: Any, tokens: int) -> bool:
+def _is_plain(model: Any, tokens: int | None) -> bool:
     config, base = model.config, model.model
     windows = [getattr(layer.self_attn, "sliding_window", None) for layer in base.layers]
     if config.model_type == "mistral":
@@ -70,10 +79,11 @@ def _is_plain(model: Any, tokens: int) -> bool:
         len(base.layers) == config.num_hidden_layers > 0
         and config.hidden_act in ("silu", "swish")
         and config._attn_implementation in ("eager", "sdpa")
-        and all(window is None or window >= tokens for window in windows)
+        and all(layer.self_attn.scaling == layer.self_attn.head_dim**-0.5 and layer.self_attn.is_causal for layer in base.layers)
+        and all(window is None or (tokens is not None and window >= tokens) for window in windows)
         and all(type(linear) is nn.Linear for linear in [*linears, model.lm_head])
         and model.lm_head.bias is None
-        and base.layers[0].self_attn.head_dim % 2 == 0
+        and base.embed_tokens.max_norm is None
         and all(p.dtype == torch.float32 and p.device.type == "cpu" and p.is_contiguous() for p in model.parameters())
     )
 

@@ -124,7 +124,7 @@ def causal_task(
 
     def decoder(task: Task, dtype: torch.dtype) -> Decoder | None:
         same = task.losses is losses and dtype == torch.float32
-        return decoder_of(task.model, tokens=tokens) if same else None
+        return decoder_of(task.model, tokens=tokens if task.batch is batch else None) if same else None
 
     found = match_targets(model, targets) if isinstance(targets, str) else find_targets(model, targets)
     name = f"{type(model).__name__} ({sequences} x {tokens} tokens)"

@@ -28,7 +28,7 @@ from rsverify.training.folding import Folding, prepare, prepare_by_hand, prepare
 from rsverify.training.layout import order, silent_on
 from rsverify.training.native import build, serve
 from rsverify.training.native.decoder import Decoder
-from rsverify.training.outofmemory import out_of_memory, refuse_too_much
+from rsverify.training.outofmemory import factor_bytes, out_of_memory, refuse_too_much
 from rsverify.training.room import activation_room
 from rsverify.training.stack import Stack
 from rsverify.training.stepping import silent_on_step
@@ -171,7 +171,7 @@ def train_stacked(
     refuse_too_much(task, chosen, dtype=dtype)
     known = serve.decoder_for(task, configurations=len(chosen), dtype=dtype)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
-        decoder = known if known is not None and serve.agrees(task, known) else None
+        decoder = known if known is not None and serve.agrees(task, known, switch) else None
         threads = decoder is not None or compact.applies(task, dtype=dtype)
         with one_thread(weight.device):
             if decoder is not None:
@@ -180,7 +180,8 @@ def train_stacked(
                 folding = prepare_by_hand(task, note=build.why_not(dtype)) if threads else prepare(task, switch)
         each = {"configurations": len(chosen), "bytes_each": folding.bytes_each}
         if memory is None:
-            memory = activation_room(device=weight.device, **each)
+            kept = factor_bytes(task, chosen, dtype=dtype)
+            memory = activation_room(device=weight.device, kept=kept, **each)
         if workers is None:
             workers = thread_count(memory=memory, **each) if threads else worker_count(device=weight.device, memory=memory, **each)
         cost = partial(_cost, task, folding, widths, decoder=decoder, by_hand=threads, alone=folding.copies(memory // workers) == 1)

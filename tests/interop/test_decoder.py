@@ -50,8 +50,9 @@ TWO = [
 ]
 
 
-def task_of(name, *, dtype=torch.float32, **changes):
-    """A small model of that config with weights and biases that matter, on nine tokens of each of two sequences."""
+def task_of(name, *, dtype=torch.float32, fresh=False, change=None, **changes):
+    """A small model of that config, on nine tokens of each of two sequences, with weights and biases that matter, or `fresh` ones as the
+    library draws them; `change` is done to it."""
     import transformers
 
     from rsverify.interop.transformers import causal_task
@@ -59,8 +60,10 @@ def task_of(name, *, dtype=torch.float32, **changes):
     kind, options = SERVED.get(name, (name, {}))
     config = getattr(transformers, kind)(**{**SIZES, **options, **changes})
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    if change:
+        change(model)
     with torch.no_grad():
-        for key, p in model.named_parameters():
+        for key, p in () if fresh else model.named_parameters():
             drawn = torch.from_numpy(stream(1, key).standard_normal(tuple(p.shape)))
             p.copy_(1 + 0.2 * drawn if "norm" in key else 0.3 * drawn)
     return causal_task(model.to(dtype), list(range(256)) * 2, tokens=9, sequences=2)
@@ -94,67 +97,119 @@ def test_kernels_and_autograd_agree(name, monkeypatch):
     np.testing.assert_allclose(ours.loss, theirs.loss, rtol=1e-4)
 
 
-def hooked(task):
-    task.model.model.norm.register_forward_hook(lambda module, inputs, output: output * 1.01)
-    return task
-
-
-def with_another_forward(task):
-    layer = task.model.model.layers[1].mlp
+def with_another_forward(model):
+    layer = model.model.layers[1].mlp
     before = layer.forward
     layer.forward = lambda x: 2 * before(x)
-    return task
 
 
-def of_another_class(task):
-    task.model.model.norm.__class__ = type("Other", (type(task.model.model.norm),), {})
-    return task
+def of_another_class(model):
+    model.model.norm.__class__ = type("Other", (type(model.model.norm),), {})
 
 
-def with_another_loss(task):
-    return replace(task, losses=lambda *given: 2 * task.losses(*given))
+def of_other_widths(model):
+    mlp = model.model.layers[1].mlp
+    mlp.gate_proj, mlp.up_proj, mlp.down_proj = (torch.nn.Linear(*sizes, bias=False) for sizes in ((16, 64), (16, 64), (64, 16)))
 
 
-def on_the_head(task):
-    return replace(task, targets=(*task.targets, "lm_head"))
+def of_one_layer_twice(model):
+    model.model.layers[1].mlp = model.model.layers[0].mlp
+
+
+def set_to(path, value):
+    """Sets an attribute of the model, by its path."""
+    owner, _, name = path.rpartition(".")
+    return lambda model: setattr(model.get_submodule(owner), name, value)
+
+
+CHANGES = {
+    "forward hook": lambda model: model.model.norm.register_forward_hook(lambda module, inputs, output: output * 1.01),
+    "forward pre-hook": lambda model: model.model.norm.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 1.01,)),
+    "backward hook": lambda model: model.model.layers[0].mlp.register_full_backward_hook(lambda m, dx, dy: tuple(2 * g for g in dx)),
+    "backward pre-hook": lambda model: model.model.layers[0].mlp.register_full_backward_pre_hook(lambda m, dy: tuple(2 * g for g in dy)),
+    "another forward": with_another_forward,
+    "another class": of_another_class,
+    "other widths in one block": of_other_widths,
+    "a larger head": lambda model: setattr(model, "lm_head", torch.nn.Linear(16, 300, bias=False)),
+    "a head with a bias": lambda model: setattr(model, "lm_head", torch.nn.Linear(16, 256)),
+    "one module twice": of_one_layer_twice,
+    "another scale": set_to("model.layers.0.self_attn.scaling", 1.0),
+    "attention both ways": set_to("model.layers.0.self_attn.is_causal", False),
+    "rows of bounded norm": set_to("model.embed_tokens.max_norm", 0.1),
+    "another way of attention": lambda model: setattr(model.config, "_attn_implementation", "flex_attention"),
+    "a transposed weight": lambda model: setattr(model.lm_head, "weight", torch.nn.Parameter(torch.zeros(16, 256).T)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_was_changed_is_not_taken_for_what_it_was(change):
+    """By the look of it, not by its loss: what a hook does on the way back no loss tells."""
+    assert serve.decoder_for(task_of("llama", fresh=True), configurations=9, dtype=torch.float32) is not None
+    task = task_of("llama", fresh=True, change=CHANGES[change])
+    assert serve.decoder_for(task, configurations=9, dtype=torch.float32) is None
+
+
+def test_hooks_on_all_modules_are_seen():
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+    try:
+        assert serve.decoder_for(task_of("llama"), configurations=9, dtype=torch.float32) is None
+    finally:
+        hook.remove()
+    assert serve.decoder_for(task_of("llama"), configurations=9, dtype=torch.float32) is not None
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: hooked(task_of("llama")), lambda: with_another_forward(task_of("llama")), lambda: of_another_class(task_of("llama")),
-        lambda: with_another_loss(task_of("llama")), lambda: on_the_head(task_of("llama")), lambda: task_of("llama", dtype=torch.float64),
-        lambda: task_of("llama", hidden_act="gelu"), lambda: task_of("mistral", sliding_window=8),
-        lambda: task_of("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1), lambda: task_of("Qwen3Config"),
+        lambda: task_of("llama", dtype=torch.float64), lambda: task_of("llama", hidden_act="gelu"),
+        lambda: task_of("mistral", sliding_window=8), lambda: task_of("Qwen3Config"),
+        lambda: task_of("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1),
+        lambda: task_of("llama", vocab_size=serve.LARGE_VOCABULARY),
+        lambda: (lambda task: replace(task, losses=lambda *given: 2 * task.losses(*given)))(task_of("llama")),
+        lambda: (lambda task: replace(task, targets=(*task.targets, "lm_head")))(task_of("llama")),
+        lambda: (lambda task: replace(task, batch=lambda step, data: task.batch(step, data)))(task_of("mistral")),
     ],
-    ids=["hook", "forward", "class", "loss", "head", "float64", "gelu", "short window", "some windows", "qwen3"],
+    ids=["float64", "gelu", "short window", "qwen3", "some windows", "large vocabulary", "loss", "head", "window and other batches"],
 )  # fmt: skip
 def test_what_the_kernels_do_not_know_goes_its_own_way(make):
     task = make()
+    assert serve.decoder_for(task, configurations=9, dtype=task.model.dtype) is None
     run = train_stacked(task, TWO[:2], steps=1)
-    assert not is_served(run)
-    for i, c in enumerate(TWO[:2]):
-        expected = train_alone(task if task.model.dtype == torch.float64 else _doubled(task), c, 1).loss
-        np.testing.assert_allclose(run.loss[i], expected, rtol=1e-4)
+    assert not is_served(run) and np.isfinite(run.loss).all()
 
 
-def _doubled(task):
-    task.model.double()
-    return task
+def _swapped(block):
+    return replace(block, linears={**block.linears, "gate": block.linears["up"], "up": block.linears["gate"]})
 
 
-@pytest.mark.parametrize("wrong", ["norm", "rotation", "heads"])
-def test_a_decoder_that_is_not_the_model_is_seen_before_it_trains(wrong):
-    task = task_of("llama")
+WRONG = {
+    "norm": lambda found: {"norm": replace(found.norm, epsilon=1e-2)},
+    "no rotation": lambda found: {"rotation": lambda length: tuple(torch.full((length, 8), float(k)) for k in (1, 0))},
+    "other angles": lambda found: {"rotation": lambda length: [t.roll(1, 0) for t in found.rotation(length)]},
+    "gate and up": lambda found: {"blocks": tuple(map(_swapped, found.blocks))},
+    "order of blocks": lambda found: {"blocks": found.blocks[::-1]},
+    "heads": lambda found: {"heads": 1},
+}
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["trained", "fresh"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_decoder_that_is_not_the_model_is_seen_before_it_trains(wrong, fresh):
+    task = task_of("llama", fresh=fresh)
     found = task.decoder(task, torch.float32)
-    changed = {
-        "norm": {"norm": replace(found.norm, epsilon=1.0)},
-        "rotation": {"rotation": lambda length: found.rotation(length)[::-1]},
-        "heads": {"heads": 1},
-    }[wrong]
-    assert serve.agrees(task, found)
-    assert not serve.agrees(task, replace(found, **changed))
-    assert not is_served(train_stacked(replace(task, decoder=lambda task, dtype: replace(found, **changed)), TWO, steps=1))
+    assert is_served(train_stacked(task, TWO, steps=1))
+    changed = replace(found, **WRONG[wrong](found))
+    assert not is_served(train_stacked(replace(task, decoder=lambda task, dtype: changed), TWO, steps=1))
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["trained", "fresh"])
+def test_a_patched_library_is_seen(fresh, monkeypatch):
+    from transformers.models.llama import modeling_llama
+
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, cos, sin: (q, k))
+    task = task_of("llama", fresh=fresh)
+    assert task.decoder(task, torch.float32) is not None
+    assert not is_served(train_stacked(task, TWO, steps=1))
 
 
 def test_wide_models_go_their_own_way_sooner_where_configurations_are_fewer_than_cores(monkeypatch):

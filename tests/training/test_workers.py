@@ -127,8 +127,26 @@ def test_every_core_gets_room_for_a_configuration_unless_that_is_too_much(monkey
     assert found(room.LEAST, 2) == 2 * room.LEAST
     assert found(20 * room.LEAST, 36) == 25 * room.LEAST  # a quarter of what is free: one worker
     assert found(1, 36, "cuda") == 25 * room.LEAST
+    kept = room.activation_room(device=torch.device("cuda"), configurations=1, bytes_each=1, kept=60 * room.LEAST)
+    assert kept == 10 * room.LEAST
     monkeypatch.setattr(room, "available_bytes", lambda device: math.inf)
     assert found(20 * room.LEAST, 36) == 80 * room.LEAST
+
+
+def test_a_containers_bound_counts(tmp_path):
+    cpu = torch.device("cpu")
+    free = room.available_bytes(cpu, cgroup=tmp_path)
+    assert 1e6 < free < math.inf
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert room.available_bytes(cpu, cgroup=tmp_path) > 1e6
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert room.available_bytes(cpu, cgroup=tmp_path) == 4000
+    (tmp_path / "memory.max").unlink()
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("300\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("900\n")
+    assert room.available_bytes(cpu, cgroup=tmp_path) == 0
 
 
 def test_no_core_stands_idle_where_a_configuration_fills_the_usual_memory(monkeypatch):

@@ -23,7 +23,9 @@ import torch
 
 HERE = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ["-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+FLAGS = [
+    "-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv",
+]  # fmt: skip
 SWITCH = "RSVERIFY_NATIVE"
 """Environment variable: `off` trains on torch's products alone."""
 

@@ -322,12 +322,3 @@ def programs(
         make(parts, copies=copies, arena=arena)
     block = torch.empty(max(arena.used for arena in counted), dtype=kernels.dtype)
     return [make(parts, copies=copies, arena=Arena(kernels.dtype, block)) for copies, parts in passes]
-
-
-def bare_loss(kernels: Kernels, model: Decoder, tokens: Tensor) -> float:
-    """The loss of the model without adapters. Shapes: tokens (sequences, length)."""
-    sizes = {"copies": 1, "rows": tokens.numel(), "length": tokens.shape[-1], "probe": False}
-    program = Program(kernels, model, [], arena=Pieces(kernels.dtype), **sizes)
-    program.tokens.copy_(tokens)
-    program.run()
-    return float(program.losses[0])
