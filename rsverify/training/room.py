@@ -12,9 +12,13 @@ LEAST = 64 << 20
 SHARE = 4
 """A quarter of what is free beside factors, gradients and moments: the caller wants memory too."""
 
-
-CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
-"""Bound and use of a container's memory, in either version of the kernel's files."""
+CGROUPS = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+"""Bound, use and parts of a container's memory, in either version of the kernel's files."""
+CACHED = ("active_file", "inactive_file")
+"""Parts of what is used that the system gives back when asked, as in MemAvailable."""
 
 
 def available_bytes(device: torch.device, *, cgroup: Path = Path("/sys/fs/cgroup")) -> float:
@@ -27,11 +31,13 @@ def available_bytes(device: torch.device, *, cgroup: Path = Path("/sys/fs/cgroup
         found = float(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         found = math.inf
-    for bound, used in CGROUPS:
+    for bound, used, parts in CGROUPS:
         try:
-            found = min(found, float((cgroup / bound).read_text()) - float((cgroup / used).read_text()))
+            most, now = (float((cgroup / name).read_text()) for name in (bound, used))
+            rows = dict(line.split() for line in (cgroup / parts).read_text().splitlines())
         except (OSError, ValueError):  # no container, or no bound: "max"
             continue
+        found = min(found, most - now + sum(float(rows.get(name, 0)) for name in CACHED))
     return max(found, 0.0)
 
 

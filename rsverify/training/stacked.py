@@ -144,8 +144,8 @@ def train_stacked(
         run.loss[i], run.gradient_norm[i], run.output_rms[i]    # curves of configuration i
         run.factors(i)["blocks.0.attention.q"]["B"], run.delta(i, "blocks.0.attention.q"), run.evaluate(held_out_batch)
 
-    The compact transformer is trained by kernels in C, compiled once by the machine's own compiler; where there is none, or the
-    environment says RSVERIFY_NATIVE=off, by torch's products.
+    The compact transformer, and other models that a task knows as decoders, are trained by kernels in C, compiled once by the machine's own
+    compiler; where there is none, or the environment says RSVERIFY_NATIVE=off, by torch's products.
 
     Args:
         task: model, batches and losses (see `fine_tuning_task`, `module_task`, `interop.transformers.task_from_pretrained`).
@@ -153,8 +153,8 @@ def train_stacked(
         probe: also read the rms of what the adapters add.
         memory: bound in bytes on the saved activations of all workers; None = 64 MiB or what one configuration on each core needs, on a
             GPU a quarter of what is free.
-        workers: how many train a share of the configurations on one core each: threads for the compact transformer, processes forked
-            for any other model on a CPU; None = as many as torch has threads, where each has memory for a configuration.
+        workers: how many train a share of the configurations on one core each: threads for those models, processes forked for any
+            other on a CPU; None = as many as torch has threads, where each has memory for a configuration.
         dtype: of factors, gradients and optimizer states; by default the base's own, and float32 over a bfloat16 base.
         share_first: let one pass of the bare model serve the first step of all where the added weight starts at zero.
         checkpoint: file that keeps the run: written every half minute, when interrupted and at the end; where it exists, the run

@@ -139,13 +139,15 @@ def test_a_containers_bound_counts(tmp_path):
     assert 1e6 < free < math.inf
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 300\nactive_file 200\n")
     assert room.available_bytes(cpu, cgroup=tmp_path) > 1e6
     (tmp_path / "memory.max").write_text("5000\n")
-    assert room.available_bytes(cpu, cgroup=tmp_path) == 4000
+    assert room.available_bytes(cpu, cgroup=tmp_path) == 4500  # what is cached can be had
     (tmp_path / "memory.max").unlink()
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("300\n")
     (tmp_path / "memory" / "memory.usage_in_bytes").write_text("900\n")
+    (tmp_path / "memory" / "memory.stat").write_text("inactive_file 100\n")
     assert room.available_bytes(cpu, cgroup=tmp_path) == 0
 
 
