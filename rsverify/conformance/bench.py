@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsverify.conformance.registry import Skip, Wrong
+from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.subject import Subject
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.fullmatrix import FullMatrix

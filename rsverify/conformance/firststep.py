@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rsverify.conformance.bench import Bench, Layer
-from rsverify.conformance.registry import Skip
+from rsverify.conformance.outcomes import Skip
 from rsverify.conformance.subject import QUANTITIES
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import as_optimizer

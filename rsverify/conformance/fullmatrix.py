@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rsverify.conformance.bench import TALL, Bench
-from rsverify.conformance.registry import Skip
+from rsverify.conformance.outcomes import Skip
 
 RANKS = (24, 48)
 """Above both widths of the layer, where no product has fewer entries than the matrix."""

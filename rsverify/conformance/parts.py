@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsverify.conformance.bench import Bench, Built
-from rsverify.conformance.registry import Wrong
+from rsverify.conformance.outcomes import Wrong
 from rsverify.conformance.subject import Part
 
 

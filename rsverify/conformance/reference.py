@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rsverify.conformance.bench import TALL, Bench, Built
-from rsverify.conformance.registry import Skip
+from rsverify.conformance.outcomes import Skip
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.fullmatrix import FullMatrix
 from rsverify.definitions.registry import Declared, as_declared

@@ -1,6 +1,6 @@
-"""Finds checks: functions `check_<noun>_<property>` in `conformance/checks/`, in files named `<family>.py` or `<family>_<part>.py`.
+"""Finds checks: functions `check_<noun>_<property>` in `conformance/checks/`, each with its family in its decorator.
 
-A check takes a `Bench`. It returns nothing or a remark when all is well, and raises `Wrong`, `Skip` or `Unsettled` otherwise.
+A check takes a `Bench`. It returns nothing or a remark when all is well, and raises `Wrong`, `Skip` or `Unsettled` (`outcomes`) otherwise.
 """
 
 from __future__ import annotations
@@ -15,19 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rsverify.conformance.bench import Bench
 
+FAMILIES = ("structure", "merging", "scaling", "persistence", "stability")
+"""In the order in which their checks are shown."""
+
 CheckFunction = Callable[["Bench"], str | None]
-
-
-class Wrong(AssertionError):
-    """The implementation does what it must not; the message is for its author."""
-
-
-class Skip(Exception):
-    """The check has nothing to say of this subject; the message is the reason."""
-
-
-class Unsettled(Exception):
-    """The draws do not decide; the message names the price."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +32,17 @@ class Check:
     doc: str
 
 
-_found: dict[str, Check] = {}
+_registered: dict[str, Check] = {}
 
 
-def check(*needs: str) -> Callable[[CheckFunction], CheckFunction]:
-    """Make a function a check that runs where the subject has the capabilities named."""
+def check(family: str, *needs: str) -> Callable[[CheckFunction], CheckFunction]:
+    """Make a function a check of a family (of FAMILIES) that runs where the subject has the capabilities named."""
+    if family not in FAMILIES:
+        raise ValueError(f"family={family!r}; expected one of {', '.join(FAMILIES)}")
 
     def add(function: CheckFunction) -> CheckFunction:
         name = getattr(function, "__name__", "")
-        family = function.__module__.rpartition(".")[2].partition("_")[0]
-        _found[name] = Check(name, family, frozenset(needs), function, (function.__doc__ or "").partition("\n")[0])
+        _registered[name] = Check(name, family, frozenset(needs), function, (function.__doc__ or "").partition("\n")[0])
         return function
 
     return add
@@ -63,11 +55,7 @@ def _load() -> None:
         importlib.import_module(f"{package.__name__}.{module}")
 
 
-FAMILIES = ("structure", "merging", "scaling", "persistence", "stability")
-
-
 def checks() -> dict[str, Check]:
     """Every check by name, family by family."""
     _load()
-    families = [*FAMILIES, *sorted({c.family for c in _found.values()} - set(FAMILIES))]
-    return {name: c for family in families for name, c in sorted(_found.items()) if c.family == family}
+    return {name: c for family in FAMILIES for name, c in sorted(_registered.items()) if c.family == family}

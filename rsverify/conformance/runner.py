@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 
 from rsverify.conformance.bench import Bench
-from rsverify.conformance.registry import Check, Skip, Unsettled, Wrong, checks
+from rsverify.conformance.outcomes import Skip, Unsettled, Wrong
+from rsverify.conformance.registry import Check, checks
 from rsverify.conformance.subject import Subject
 from rsverify.definitions.registry import Declared
 from rsverify.errors import InputError, RsverifyError, suggest

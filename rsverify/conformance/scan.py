@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rsverify.conformance.bench import Built
-from rsverify.conformance.registry import Skip
+from rsverify.conformance.outcomes import Skip
 from rsverify.definitions.rules import as_rule
 from rsverify.errors import RsverifyError
 

@@ -1,1 +1,1 @@
-"""The checks, one file a family; `conformance.registry` finds them."""
+"""The checks: a file holds one subject with all its facets, and each check names its family. `conformance.registry` finds them."""

@@ -9,29 +9,30 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rsverify.conformance.bench import LAYERS, TALL, Bench, Built, close, ratio, tolerance
+from rsverify.conformance.bench import LAYERS, TALL, Bench, Built, close, ratio
 from rsverify.conformance.diagnose import explain
+from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.reference import algebra
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.registry import check
 from rsverify.statistics.rounding import gamma_n
 
 ROUNDS = 8
 """Merges and unmerges in a row: enough for a residue of every round to add up, few enough to be quick."""
 
 
-def _merge(bench: Bench, built: Built) -> None:
+def merge(bench: Bench, built: Built) -> None:
     assert bench.subject.merge is not None
     with torch.no_grad():
         bench.subject.merge(built.module)
 
 
-def _unmerge(bench: Bench, built: Built) -> None:
+def unmerge(bench: Bench, built: Built) -> None:
     assert bench.subject.unmerge is not None
     with torch.no_grad():
         bench.subject.unmerge(built.module)
 
 
-def _base_weight(built: Built) -> Tensor:
+def base_weight(built: Built) -> Tensor:
     """The base layer's weight where the module now keeps it.
 
     Raises: Skip where the module holds no base layer that can be told.
@@ -45,7 +46,7 @@ def _base_weight(built: Built) -> Tensor:
     raise Skip("the module keeps no base layer whose weight could be looked at")
 
 
-def _off(bench: Bench, built: Built, found: Tensor, expected: Tensor, neutral: Tensor) -> str:
+def how_far_off(bench: Bench, built: Built, found: Tensor, expected: Tensor, neutral: Tensor) -> str:
     """How what is added compares with what should be: a factor that is named, or a part."""
     c, rest = ratio(found - neutral, expected - neutral)
     return (
@@ -53,7 +54,7 @@ def _off(bench: Bench, built: Built, found: Tensor, expected: Tensor, neutral: T
     )
 
 
-@check("merge")
+@check("merging", "merge")
 def check_merge_function(bench: Bench) -> str | None:
     """The merged layer computes what the unmerged one did, and both what the declaration says."""
     held = None
@@ -65,10 +66,10 @@ def check_merge_function(bench: Bench) -> str | None:
             x = bench.x(layer)
             base, before = built.base_output(x), built(x)
             expected = None if held is None or not held.claimed else held.added(built, bench.gamma(rank))
-            _merge(bench, built)
+            merge(bench, built)
             after = built(x)
             if not close(after, before, built):
-                how = _off(bench, built, after, before, base)
+                how = how_far_off(bench, built, after, before, base)
                 raise Wrong(f"on a {layer.text} layer at rank {rank} merging changes what is added: {how}")
             if expected is not None and not close(built.added().double(), expected, built):
                 c, _ = ratio(built.added().double(), expected)
@@ -76,16 +77,16 @@ def check_merge_function(bench: Bench) -> str | None:
     return None if held is not None and held.claimed else "compared with the unmerged layer; no declared algebra to compare both with"
 
 
-@check("merge")
+@check("merging", "merge")
 def check_merge_weight(bench: Bench) -> str | None:
     """After merging the base layer's weight holds the pretrained weight plus what was added."""
     for layer in LAYERS:
         built = bench.trained(layer)
         bench.require_linear(built)
-        _base_weight(built)
+        base_weight(built)
         expected = built.read()[0]
-        _merge(bench, built)
-        found = _base_weight(built)
+        merge(bench, built)
+        found = base_weight(built)
         if found.shape == expected.shape and not close(found, expected, built):
             c, rest = ratio(found - built.W, expected - built.W)
             held = explain({(built.rank, built.alpha): c}, tolerance=1e-4) if rest < 1e-3 else f"off by {rest:.2g} of itself"
@@ -95,15 +96,15 @@ def check_merge_weight(bench: Bench) -> str | None:
     return None
 
 
-@check("merge")
+@check("merging", "merge")
 def check_merge_twice(bench: Bench) -> str | None:
     """Merging a second time is refused or changes nothing."""
     built = bench.trained()
     x = bench.x(TALL)
-    _merge(bench, built)
+    merge(bench, built)
     before = built(x)
     try:
-        _merge(bench, built)
+        merge(bench, built)
     except Exception as error:
         return f"a second merge is refused: {type(error).__name__}"
     after = built(x)
@@ -113,14 +114,14 @@ def check_merge_twice(bench: Bench) -> str | None:
     return None
 
 
-@check("merge")
+@check("merging", "merge")
 def check_merge_factors(bench: Bench) -> str | None:
     """Merging leaves the trained factors as they are: the same parameters, values, types and devices."""
     built = bench.trained()
     before = {name: (p, p.detach().clone(), p.requires_grad) for name, p in built.factors().items()}
-    _merge(bench, built)
+    merge(bench, built)
     if bench.subject.unmerge is not None:
-        _unmerge(bench, built)
+        unmerge(bench, built)
     now = dict(built.module.named_parameters())
     for name, (parameter, value, trained) in before.items():
         if now.get(name) is not parameter:
@@ -132,24 +133,24 @@ def check_merge_factors(bench: Bench) -> str | None:
     return None
 
 
-@check("merge")
+@check("merging", "merge")
 def check_merge_modes(bench: Bench) -> str | None:
     """A merged layer stays merged in training mode and back in evaluation mode."""
     built = bench.trained()
     x = bench.x(TALL)
     before = built(x)
-    _merge(bench, built)
+    merge(bench, built)
     for mode in (True, False, True):
         built.module.train(mode)
         with torch.no_grad():
             found = built.module(x)
         if not close(found, before, built):
-            how = _off(bench, built, found, before, built.base_output(x))
+            how = how_far_off(bench, built, found, before, built.base_output(x))
             raise Wrong(f"a merged layer put into {'training' if mode else 'evaluation'} mode computes another function: {how}")
     return None
 
 
-@check("merge", "unmerge")
+@check("merging", "merge", "unmerge")
 def check_unmerge_restores(bench: Bench) -> str | None:
     """Unmerging brings back the base weight, the function, and the factors' say in it, once and after several rounds."""
     remark = None
@@ -159,9 +160,9 @@ def check_unmerge_restores(bench: Bench) -> str | None:
         before, W = built(x), built.base.weight.detach().clone()
         for rounds in (1, ROUNDS):
             for _ in range(rounds):
-                _merge(bench, built)
-                _unmerge(bench, built)
-            found = _base_weight(built)
+                merge(bench, built)
+                unmerge(bench, built)
+            found = base_weight(built)
             # Adding and subtracting rounds twice a round, each by half a unit of the larger of the weights.
             allowed = 2 * rounds * gamma_n(2, str(built.dtype).removeprefix("torch.")) * float((W.abs() + built.product().abs()).max())
             if found.shape == W.shape:
@@ -173,7 +174,7 @@ def check_unmerge_restores(bench: Bench) -> str | None:
                     )
                 remark = None if left == 0 else f"unmerging leaves rounding behind ({left:.2g}): it subtracts, and keeps no copy"
             if not close(built(x), before, built):
-                how = _off(bench, built, built(x), before, built.base_output(x))
+                how = how_far_off(bench, built, built(x), before, built.base_output(x))
                 raise Wrong(f"after {rounds} round(s) of merging and unmerging the function is another: {how}")
         bench.stir(built, "again")
         if close(built(x), before, built):
@@ -181,66 +182,7 @@ def check_unmerge_restores(bench: Bench) -> str | None:
     return remark
 
 
-@check("merge", "unmerge", "set_scale")
-def check_unmerge_scaled(bench: Bench) -> str | None:
-    """A scale set before merging is merged, and one set while merged does not disturb unmerging."""
-    set_scale = bench.subject.set_scale
-    assert set_scale is not None
-    x = bench.x(TALL)
-    built = bench.trained()
-    W, base = built.base.weight.detach().clone(), built.base_output(x)
-    set_scale(built.module, 0.5)
-    before = built(x)
-    _merge(bench, built)
-    if not close(built(x), before, built):
-        raise Wrong(f"with the scale set to 1/2 before merging, {_off(bench, built, built(x), before, base)}")
-    try:
-        set_scale(built.module, 2.0)
-    except Exception as error:
-        return f"a scale cannot be set while merged: {type(error).__name__}"
-    _unmerge(bench, built)
-    left = _base_weight(built) - W
-    if float(left.abs().max()) > tolerance(built, W):
-        c, rest = ratio(left, before.new_tensor((built.product() / 2).tolist()))
-        how = f"{c:.3g} times what the adapter adds" if rest < 1e-3 else f"up to {float(left.abs().max()):.3g}"
-        raise Wrong(f"a scale set while merged leaves {how} in the base weight after unmerging: it subtracts with the new scale")
-    set_scale(built.module, 0.5)
-    if not close(built(x), before, built):
-        raise Wrong("after merging, a change of scale and unmerging, the same scale gives another function")
-    return None
-
-
-@check("merge", "unmerge", "add_adapter", "set_adapter")
-def check_merge_adapters(bench: Bench) -> str | None:
-    """With two adapters, merging and unmerging one leaves both as they were, and merges the active one alone."""
-    s = bench.subject
-    assert s.add_adapter is not None and s.set_adapter is not None
-    built = bench.trained()
-    x = bench.x(TALL)
-    s.add_adapter(built.module, "second", bench.ranks[-1], bench.other_alpha)
-    outputs = {}
-    for name in ("second", "default"):
-        s.set_adapter(built.module, name)
-        if name == "second":
-            bench.stir(built, "second")
-        outputs[name] = built(x)
-    for name in ("default", "second", "default"):
-        s.set_adapter(built.module, name)
-        _merge(bench, built)
-        if not close(built(x), outputs[name], built):
-            other = "second" if name == "default" else "default"
-            both = outputs[name] + outputs[other] - built.base_output(x)
-            how = "both are merged" if close(built(x), both, built) else _off(bench, built, built(x), outputs[name], built.base_output(x))
-            raise Wrong(f"with two adapters, merging {name!r} computes another function: {how}")
-        _unmerge(bench, built)
-        for again in outputs:
-            s.set_adapter(built.module, again)
-            if not close(built(x), outputs[again], built):
-                raise Wrong(f"after merging and unmerging {name!r}, adapter {again!r} computes another function than before")
-    return None
-
-
-@check("merge")
+@check("merging", "merge")
 def check_merge_bfloat16(bench: Bench) -> str | None:
     """A bfloat16 weight stays bfloat16 and takes the adapter with no more rounding than its own type has; what it loses is said."""
     try:
@@ -264,8 +206,8 @@ def check_merge_bfloat16(bench: Bench) -> str | None:
         next(iter(built.factors().values())).mul_(0.01 / max(size, 1e-30))
     delta = added()
     share = float(delta.norm() / built.W.double().norm())
-    _merge(bench, built)
-    found = _base_weight(built)
+    merge(bench, built)
+    found = base_weight(built)
     if found.dtype != torch.bfloat16:
         raise Wrong(f"merging turned a weight of bfloat16 into {found.dtype}")
     if bool((found == built.W).all()):
@@ -282,3 +224,25 @@ def check_merge_bfloat16(bench: Bench) -> str | None:
         f"an adapter of {share:.1%} of the weight is merged into bfloat16 with an error of {lost:.0%} of itself: half a unit in the last"
         " place of the weight; keep it unmerged, or merge in float32, where that matters"
     )
+
+
+@check("merging", "merge")
+def check_merge_in_place(bench: Bench) -> str | None:
+    """The layer that was handed over holds the merged weight: whoever exports it does not export the base."""
+    s = bench.subject
+    assert s.merge is not None
+    built = bench.trained()
+    if all(p is not built.base.weight for p in built.module.parameters()):
+        raise Skip("the module keeps a weight of its own, not that of the layer it was given")
+    x = bench.x(TALL)
+    expected = built(x)
+    with torch.no_grad():
+        s.merge(built.module)
+        found = built.base(x)
+    if not close(found, expected, built):
+        same = close(found, built.base_output(x), built)
+        raise Wrong(
+            "after merging, the layer that was adapted still holds "
+            + ("the pretrained weight: merge wrote to a copy" if same else "another weight than the one with which the module computes")
+        )
+    return None

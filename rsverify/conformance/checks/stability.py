@@ -22,8 +22,9 @@ import torch
 from rsverify.conformance.bench import Bench, ratio
 from rsverify.conformance.declared import build
 from rsverify.conformance.firststep import LEVEL_MARGIN, LR, MARGIN, OPTIMIZERS, SHARE, STATEMENTS, FirstStep, first_step, glance
+from rsverify.conformance.outcomes import Skip, Unsettled, Wrong
 from rsverify.conformance.reference import algebra
-from rsverify.conformance.registry import Skip, Unsettled, Wrong, check
+from rsverify.conformance.registry import check
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.adapters.lora_xs import lora_xs, of_the_base
 from rsverify.definitions.claims import data_quantities
@@ -252,31 +253,31 @@ def _judge(bench: Bench, quantity: str, optimizer: str) -> str:
     return f"{shown}: {stability} ({low.draws} and {high.draws} draws)"
 
 
-@check()
+@check("stability")
 def check_gradient_norm(bench: Bench) -> str | None:
     """The gradient norm at init moves with the rank as derived for the declared rule."""
     return _judge(bench, "gradient_norm", OPTIMIZERS[0])
 
 
-@check()
+@check("stability")
 def check_update_sgd(bench: Bench) -> str | None:
     """What one SGD step changes in the output moves with the rank as derived for the declared rule."""
     return _judge(bench, "update", "sgd")
 
 
-@check()
+@check("stability")
 def check_update_adamw(bench: Bench) -> str | None:
     """What one AdamW step changes in the output moves with the rank as derived for the declared rule."""
     return _judge(bench, "update", "adamw")
 
 
-@check()
+@check("stability")
 def check_loss_decrease_sgd(bench: Bench) -> str | None:
     """The first-order loss decrease of one SGD step moves with the rank as derived for the declared rule."""
     return _judge(bench, "loss_decrease", "sgd")
 
 
-@check()
+@check("stability")
 def check_loss_decrease_adamw(bench: Bench) -> str | None:
     """The first-order loss decrease of one AdamW step moves with the rank as derived for the declared rule."""
     return _judge(bench, "loss_decrease", "adamw")

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from rsverify.conformance import runner
-from rsverify.conformance.registry import Skip, Wrong, checks
+from rsverify.conformance.outcomes import Skip, Wrong
+from rsverify.conformance.registry import checks
 from rsverify.conformance.xfails import Expected, expected_for, read_xfails
 from rsverify.errors import InputError, suggest
 from rsverify.interop.peft import models, operations

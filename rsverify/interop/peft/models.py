@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsverify.conformance.registry import Skip, Wrong
+from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.interop.peft.host import quiet
 from rsverify.interop.peft.library import config_classes, library
 from rsverify.statistics.rounding import gamma_n

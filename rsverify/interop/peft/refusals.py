@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rsverify.conformance.registry import Skip
+from rsverify.conformance.outcomes import Skip
 
 VERBS = {"merge": "to merge", "unmerge": "to unmerge", "add_adapter": "a second adapter", "combine": "to combine these"}
 

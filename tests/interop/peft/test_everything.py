@@ -6,7 +6,8 @@ from importlib.metadata import version
 import pytest
 
 from rsverify import cli
-from rsverify.conformance.registry import Wrong, checks
+from rsverify.conformance.outcomes import Wrong
+from rsverify.conformance.registry import checks
 from rsverify.conformance.xfails import expected_for, read_xfails
 from rsverify.errors import InputError
 from rsverify.interop.peft import models

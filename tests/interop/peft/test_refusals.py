@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsverify.conformance.registry import Skip
+from rsverify.conformance.outcomes import Skip
 from rsverify.conformance.runner import check_adapter
 from rsverify.interop.peft import host, refusals
 from rsverify.interop.peft.subject import subject_from_peft

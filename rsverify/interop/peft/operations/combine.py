@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rsverify.conformance.registry import Wrong
+from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, equal, make, same, x_for
 

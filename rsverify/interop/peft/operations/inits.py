@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from rsverify.conformance.registry import Wrong
+from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.library import library
 from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, equal, folder, make, same, x_for

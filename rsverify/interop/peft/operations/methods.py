@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rsverify.conformance.registry import Wrong
+from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.library import library
 from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, make, same, x_for

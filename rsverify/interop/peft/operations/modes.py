@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rsverify.conformance.registry import Wrong
+from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, x_for
 

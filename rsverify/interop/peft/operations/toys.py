@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsverify.conformance.registry import Wrong
+from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.library import library
 
 CLOSE = 1e-4

@@ -1,17 +1,20 @@
-"""The scale where a full matrix stands in for a product: the rank counts nothing there, and libraries disagree about what follows."""
+"""Where a full matrix stands in for a product: rank and alpha have another meaning there, or none, and libraries disagree about it."""
 
 from __future__ import annotations
 
 import math
 
-from rsverify.conformance.bench import TALL, Bench, ratio, transplant
-from rsverify.conformance.checks.scaling import CLOSE, judge_scales
+from rsverify.conformance.bench import TALL, Bench, close, ratio, transplant
+from rsverify.conformance.checks.saving import compare_loaded, load_saved
+from rsverify.conformance.checks.scale import CLOSE, judge_scales
+from rsverify.conformance.diagnose import explain
 from rsverify.conformance.fullmatrix import RANKS, require_full
+from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.reference import full_algebra
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.registry import check
 
 
-@check()
+@check("scaling")
 def check_full_scale(bench: Bench) -> str | None:
     """Where a full matrix stands in, its scale is the declared one, or else goes by the rule or by neither rank nor alpha."""
     held = require_full(bench)
@@ -54,3 +57,35 @@ def check_full_scale(bench: Bench) -> str | None:
         f" alpha {held.other_alpha:g} as at {held.alpha:g}; {held.subject.scaling} says {by_rule[points[1]]:.4g} and"
         f" {by_rule[points[2]]:.4g}, a scale that is free of both 1 and 1"
     )
+
+
+@check("merging", "merge")
+def check_full_merge(bench: Bench) -> str | None:
+    """Where a full matrix stands in, the merged layer computes what the unmerged one did."""
+    held = require_full(bench)
+    assert held.subject.merge is not None
+    for rank, alpha in ((RANKS[0], held.alpha), (RANKS[1], held.other_alpha)):
+        built = held.trained(TALL, rank, alpha=alpha)
+        x = held.x(TALL)
+        before = built(x)
+        held.subject.merge(built.module)
+        after = built(x)
+        if not close(after, before, built):
+            c, rest = ratio(after - built.base_output(x), before - built.base_output(x))
+            how = f"merged/unmerged is {explain({(rank, alpha): c}, tolerance=1e-4)}" if rest < 1e-3 else f"off by {rest:.2g} of itself"
+            raise Wrong(f"at rank {rank}, where a full matrix stands in, merging changes what is added: {how}")
+    return None
+
+
+@check("persistence", "save", "load")
+def check_full_load(bench: Bench) -> str | None:
+    """Where a full matrix stands in, a saved and loaded adapter computes the same function."""
+    held = require_full(bench)
+    assert held.subject.save is not None
+    for rank, alpha in ((RANKS[0], held.alpha), (RANKS[1], held.other_alpha)):
+        built = held.trained(TALL, rank, alpha=alpha)
+        x = held.x(TALL)
+        expected = built(x)
+        loaded = load_saved(held, held.subject, held.subject.save(built.module), built)
+        compare_loaded(loaded, expected, x, f"where a full matrix stands in, r={rank}, alpha={alpha:g}")
+    return None

@@ -6,12 +6,13 @@ import torch
 
 from rsverify.conformance.bench import LAYERS, TALL, Bench, close, ratio, transplant
 from rsverify.conformance.diagnose import explain
+from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.reference import algebra
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.registry import check
 from rsverify.definitions.adapter import Adapter
 
 
-@check()
+@check("structure")
 def check_delta_reference(bench: Bench) -> str | None:
     """On tall, wide and square layers the added weight is the declared product of the factors, up to a factor."""
     held = algebra(bench)
@@ -33,7 +34,7 @@ def check_delta_reference(bench: Bench) -> str | None:
     return None if held.claimed else "read as LoRA by the shapes of its factors"
 
 
-@check("delta")
+@check("structure", "delta")
 def check_delta_forward(bench: Bench) -> str | None:
     """What `delta` returns is what the forward pass adds."""
     assert bench.subject.delta is not None
@@ -51,7 +52,7 @@ def check_delta_forward(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_output_shapes(bench: Bench) -> str | None:
     """One vector, a batch, a batch of sequences and an empty batch: the same function row by row, the bias once."""
     for layer in LAYERS:
@@ -75,7 +76,7 @@ def check_output_shapes(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_output_repeatable(bench: Bench) -> str | None:
     """Calling twice gives the same output, training mode computes the same function, and the input is left as it was."""
     built = bench.trained()
@@ -104,7 +105,7 @@ def check_output_repeatable(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_output_fresh(bench: Bench) -> str | None:
     """After its factors have moved the layer computes what a fresh layer with these factors computes: nothing stale is kept."""
     built, fresh = bench.build(), bench.build()

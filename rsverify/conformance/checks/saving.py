@@ -1,4 +1,4 @@
-"""Whether what is saved is what is loaded: for every rule, by every reader, and after combining and converting."""
+"""Whether what is saved is what is loaded: for every rule, on every shape of layer, by every reader."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsverify.conformance.bench import TALL, Bench, Built, close, named, ratio
+from rsverify.conformance.bench import LAYERS, TALL, Bench, Built, close, named, ratio
 from rsverify.conformance.diagnose import explain
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.outcomes import Skip, Wrong
+from rsverify.conformance.registry import check
 from rsverify.conformance.scan import plain_reader
 from rsverify.conformance.subject import Subject
 
@@ -53,7 +54,7 @@ def _subjects(bench: Bench) -> Iterator[tuple[Subject, Bench]]:
                 yield other, replace(bench, subject=other, _known={})
 
 
-@check("save", "load")
+@check("persistence", "save", "load")
 def check_load_function(bench: Bench) -> str | None:
     """A saved and loaded adapter computes the same function, at alpha != r, at two ranks and for every rule that can be set."""
     for subject, held in _subjects(bench):
@@ -69,46 +70,7 @@ def check_load_function(bench: Bench) -> str | None:
     return None
 
 
-@check("save", "load", "set_scale")
-def check_load_scale(bench: Bench) -> str | None:
-    """After loading, set_scale(1) changes nothing and set_scale(2) doubles: rank, alpha and rule were restored with the tensors."""
-    s = bench.subject
-    assert s.save is not None and s.set_scale is not None
-    for rank in bench.ranks:
-        built = bench.trained(TALL, rank, alpha=bench.other_alpha)
-        x = bench.x(TALL)
-        loaded = load_saved(bench, s, s.save(built.module), built)
-        before = loaded(x)
-        s.set_scale(loaded.module, 1.0)
-        after = loaded(x)
-        if not close(after, before, loaded):
-            c, _ = ratio(after - loaded.base_output(x), before - loaded.base_output(x))
-            why = explain({(rank, loaded.alpha): c}, tolerance=1e-4)
-            raise Wrong(f"after loading, set_scale(1) multiplies what is added by {why}: another rank, alpha or rule is kept")
-    return None
-
-
-@check("save", "load", "set_scale")
-def check_save_scaled(bench: Bench) -> str | None:
-    """A scale set before saving is kept or left out, but not applied twice or by half."""
-    s = bench.subject
-    assert s.save is not None and s.set_scale is not None
-    built = bench.trained()
-    x = bench.x(TALL)
-    s.set_scale(built.module, 3.0)
-    scaled = built(x)
-    loaded = load_saved(bench, s, s.save(built.module), built)(x)
-    s.set_scale(built.module, 1.0)
-    plain = built(x)
-    if close(loaded, scaled, built):
-        return "a scale set by the user is saved"
-    if close(loaded, plain, built):
-        return "a scale set by the user is not saved"
-    c, _ = ratio(loaded - built.base_output(x), plain - built.base_output(x))
-    raise Wrong(f"saved under set_scale(3), the loaded adapter adds {c:.4g} times what it adds at scale 1; expected 3 or 1")
-
-
-@check("save", "load")
+@check("persistence", "save", "load")
 def check_save_copies(bench: Bench) -> str | None:
     """What was saved does not change when training goes on."""
     s = bench.subject
@@ -123,7 +85,7 @@ def check_save_copies(bench: Bench) -> str | None:
     return None
 
 
-@check("save", "load", "merge")
+@check("persistence", "save", "load", "merge")
 def check_save_merged(bench: Bench) -> str | None:
     """An adapter saved while merged is loaded as what it is, once."""
     s = bench.subject
@@ -141,7 +103,7 @@ def check_save_merged(bench: Bench) -> str | None:
     return None
 
 
-@check("save", "load")
+@check("persistence", "save", "load")
 def check_load_trained(bench: Bench) -> str | None:
     """A loaded adapter trains the same factors as a built one, in the same types, and leaves the pretrained layer frozen."""
     s = bench.subject
@@ -160,7 +122,7 @@ def check_load_trained(bench: Bench) -> str | None:
     return None
 
 
-@check("save", "load")
+@check("persistence", "save", "load")
 def check_load_order(bench: Bench) -> str | None:
     """The saved tensors may be read in any order of their keys."""
     s = bench.subject
@@ -179,7 +141,7 @@ def _reversed(saved: Any) -> Any:
     return {key: _reversed(value) for key, value in reversed(list(saved.items()))} if isinstance(saved, Mapping) else saved
 
 
-@check("save", "load")
+@check("persistence", "save", "load")
 def check_save_size(bench: Bench) -> str | None:
     """The pretrained weight is not saved with the adapter."""
     s = bench.subject
@@ -208,7 +170,7 @@ def _tensors(saved: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(value, f"{prefix}[{index}]")
 
 
-@check("save")
+@check("persistence", "save")
 def check_save_reader(bench: Bench) -> str | None:
     """A reader that knows only alpha/r gets the function, or the file says which rule it needs."""
     s = bench.subject
@@ -232,48 +194,7 @@ def check_save_reader(bench: Bench) -> str | None:
     return None
 
 
-@check("combine", "set_adapter")
-def check_combine_one(bench: Bench) -> str | None:
-    """Combining one adapter with weight w gives w times that adapter, for w = 1, 2 and -1."""
-    s = bench.subject
-    assert s.combine is not None and s.set_adapter is not None
-    for weight in (1.0, 2.0, -1.0):
-        for rank in bench.ranks:
-            built = bench.trained(TALL, rank)
-            x = bench.x(TALL)
-            base, single = built.base_output(x), built(x) - built.base_output(x)
-            name = s.combine(built.module, ["default"], [weight])
-            s.set_adapter(built.module, name)
-            found = built(x) - base
-            if not close(found, weight * single, built):
-                c, rest = ratio(found, single)
-                how = explain({(rank, built.alpha): c / weight}, tolerance=1e-4) if rest < 1e-3 else "no multiple"
-                raise Wrong(f"combining one adapter of rank {rank} with weight {weight:g}: combined/expected is {how}")
-    return None
-
-
-@check("combine", "add_adapter", "set_adapter")
-def check_combine_two(bench: Bench) -> str | None:
-    """Combining two adapters of other ranks and alphas gives their weighted sum."""
-    s = bench.subject
-    assert s.combine is not None and s.add_adapter is not None and s.set_adapter is not None
-    built = bench.trained()
-    x = bench.x(TALL)
-    base, one = built.base_output(x), built(x) - built.base_output(x)
-    s.add_adapter(built.module, "second", bench.ranks[-1], bench.other_alpha)
-    s.set_adapter(built.module, "second")
-    bench.stir(built, "second")
-    two = built(x) - base
-    s.set_adapter(built.module, s.combine(built.module, ["default", "second"], [0.5, 2.0]))
-    found = built(x) - base
-    if not close(found, 0.5 * one + 2.0 * two, built):
-        both = torch.stack([one.flatten(), two.flatten()], 1).double()
-        fit = torch.linalg.lstsq(both, found.flatten().double()[:, None]).solution.flatten()
-        raise Wrong(f"combined with weights 1/2 and 2, two adapters count {float(fit[0]):.4g} and {float(fit[1]):.4g} times")
-    return None
-
-
-@check("convert", "load")
+@check("persistence", "convert", "load")
 def check_convert_function(bench: Bench) -> str | None:
     """Converted to a plain adapter on the original pretrained weight, it computes the same function, for every rule that can be set."""
     for subject, held in _subjects(bench):
@@ -284,4 +205,17 @@ def check_convert_function(bench: Bench) -> str | None:
             assert subject.convert is not None
             loaded = load_saved(held, subject, subject.convert(built.module), built)
             compare_loaded(loaded, expected, x, f"converted to a plain adapter under rule {subject.scaling}, r={rank}")
+    return None
+
+
+@check("persistence", "save", "load")
+def check_load_shapes(bench: Bench) -> str | None:
+    """Saved and loaded on layers of every shape: a square one loads transposed factors without complaint."""
+    s = bench.subject
+    assert s.save is not None
+    for layer in LAYERS:
+        built = bench.trained(layer)
+        x = bench.x(layer)
+        expected = built(x)
+        compare_loaded(load_saved(bench, s, s.save(built.module), built), expected, x, f"layer {layer.text}")
     return None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from rsverify.conformance.bench import LAYERS, TALL, Bench, close, named, tensors
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.outcomes import Skip, Wrong
+from rsverify.conformance.registry import check
 
 
-@check()
+@check("structure")
 def check_build_module(bench: Bench) -> str | None:
     """The subject can be built and called on a layer, on the CPU."""
     try:
@@ -28,7 +29,7 @@ def check_build_module(bench: Bench) -> str | None:
     return "; ".join(remarks) or None
 
 
-@check()
+@check("structure")
 def check_build_repeatable(bench: Bench) -> str | None:
     """Two builds from the same seed of torch hold the same tensors and compute the same function."""
     one, two = bench.build(), bench.build()
@@ -43,7 +44,7 @@ def check_build_repeatable(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_build_isolated(bench: Bench) -> str | None:
     """Moving the factors of one layer leaves another layer alone, and two layers do not start from the same draw."""
     one, two = bench.build(draw=1, which=1), bench.build(draw=2, which=2)
@@ -65,7 +66,7 @@ def check_build_isolated(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_build_rank_one(bench: Bench) -> str | None:
     """Rank 1 can be built and called."""
     built = bench.build(TALL, 1)
@@ -75,7 +76,7 @@ def check_build_rank_one(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_rank_used(bench: Bench) -> str | None:
     """Another rank makes other tensors."""
     if len(bench.ranks) < 2:
@@ -89,7 +90,7 @@ def check_rank_used(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_init_identity(bench: Bench) -> str | None:
     """An adapter that claims to add nothing at init adds nothing, on every shape of layer and at every rank."""
     if bench.subject.claim == "random":
@@ -108,7 +109,7 @@ def check_init_identity(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_base_frozen(bench: Bench) -> str | None:
     """The base layer's weight and bias are the pretrained ones bit for bit after building, a backward pass and steps."""
     built = bench.build()
@@ -133,7 +134,7 @@ def check_base_frozen(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_factors_trained(bench: Bench) -> str | None:
     """Exactly the declared factors are trained: as many entries as the declaration counts, none of the base layer's."""
     declared = bench.subject.declared
@@ -159,7 +160,7 @@ def check_factors_trained(bench: Bench) -> str | None:
     return None if declared else "which factors should train is not declared (init=): the base layer's do not"
 
 
-@check()
+@check("structure")
 def check_factors_finite(bench: Bench) -> str | None:
     """No tensor holds NaN or infinity at init, and a row of zeros in the pretrained weight makes none in the output."""
     for rank in (1, *bench.ranks) if bench.ranks[0] > 1 else bench.ranks:
@@ -180,7 +181,7 @@ def check_factors_finite(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_state_order(bench: Bench) -> str | None:
     """The state dict may be read in any order of its keys."""
     built, fresh = bench.trained(), bench.build()
@@ -188,25 +189,4 @@ def check_state_order(bench: Bench) -> str | None:
     fresh.module.load_state_dict(state)
     if not close(built(bench.x(TALL)), fresh(bench.x(TALL)), built):
         raise Wrong("a state dict read into a fresh layer, keys in reverse order, does not give the same function")
-    return None
-
-
-@check()
-def check_device_moves(bench: Bench) -> str | None:
-    """Moving the module moves all that it computes with: nothing is left behind on the old device."""
-    built = bench.trained()
-    built.module.to("meta")
-    left = [name for name, value in tensors(built.module).items() if value.device.type != "meta"]
-    if left:
-        raise Wrong(f"{named(left)} stay on the CPU when the module is moved")
-    try:
-        y = built.module(bench.x(TALL).to("meta"))
-    except (RuntimeError, NotImplementedError) as error:
-        if "device" in str(error) or "cpu" in str(error).lower():
-            raise Wrong(
-                f"after a move it still computes with a tensor on the CPU, one that is neither parameter nor buffer: {error}"
-            ) from error
-        raise Skip(f"its forward pass reads values, which a move without data cannot show ({str(error).splitlines()[0]})") from error
-    if y.device.type != "meta":
-        raise Wrong("after a move the output is still on the CPU")
     return None

@@ -1,17 +1,17 @@
-"""Whether the configured rule is the one in force: its value at alpha != r, its power of the rank, and what a user's scale does to it."""
+"""Whether the configured rule is the one in force: its value at alpha != r, its power of the rank, whatever other layers have."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 
-from rsverify.conformance.bench import TALL, Bench, Built, close, ratio, transplant
+from rsverify.conformance.bench import TALL, Bench, close, ratio, transplant
 from rsverify.conformance.diagnose import RULES, explain, name_factor
 from rsverify.conformance.fullmatrix import full_bench
+from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.reference import algebra
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.registry import check
 from rsverify.definitions.adapter import Adapter
 
 CLOSE = 1e-5
@@ -34,7 +34,7 @@ def _points(bench: Bench) -> list[tuple[int, float]]:
     return [(rank, alpha) for rank in bench.ranks for alpha in (bench.alpha, bench.other_alpha)]
 
 
-@check("scale")
+@check("scaling", "scale")
 def check_scale_reported(bench: Bench) -> str | None:
     """The scale that the implementation reports is the rule's, at two ranks and two alphas."""
     assert bench.subject.scale is not None
@@ -43,7 +43,7 @@ def check_scale_reported(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("scaling")
 def check_scale_measured(bench: Bench) -> str | None:
     """The scale that the forward pass applies to the product of the factors is the rule's, at two ranks and two alphas."""
     held = algebra(bench)
@@ -69,7 +69,7 @@ def check_scale_measured(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("scaling")
 def check_scale_alpha(bench: Bench) -> str | None:
     """The same factors under another alpha add what the rule says, relative to the first: also where rank exceeds the widths."""
     for rank in (bench.rank, 24):
@@ -97,7 +97,7 @@ def check_scale_alpha(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("scaling")
 def check_scale_rank(bench: Bench) -> str | None:
     """The same factors with zeros up to a larger rank add what the rule says, relative to the smaller: its power of the rank, exactly."""
     if len(bench.ranks) < 2:
@@ -130,7 +130,7 @@ def check_scale_rank(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("scaling")
 def check_scale_modules(bench: Bench) -> str | None:
     """Layers of other ranks and alphas beside it leave a layer's scale alone, as rank and alpha patterns need."""
     one = bench.trained()
@@ -144,104 +144,3 @@ def check_scale_modules(bench: Bench) -> str | None:
         how = f"multiplied by {c:.4g}" if rest < 1e-3 else "changed"
         raise Wrong(f"building layers of other ranks and alphas {how} what this one adds: rank, alpha or scale are shared by all layers")
     return None
-
-
-@check("add_adapter", "set_adapter", "scale")
-def check_scale_adapters(bench: Bench) -> str | None:
-    """Two adapters of other rank and alpha on one layer each keep the scale of their own."""
-    s = bench.subject
-    assert s.add_adapter is not None and s.set_adapter is not None and s.scale is not None
-    built = bench.build()
-    rank, alpha = bench.ranks[-1], bench.other_alpha
-    s.add_adapter(built.module, "second", rank, alpha)
-    found, expected = {}, {}
-    for name, key in (("second", (rank, alpha)), ("default", (bench.rank, bench.alpha))):
-        s.set_adapter(built.module, name)
-        found[key], expected[key] = float(s.scale(built.module)), bench.gamma(*key)
-    judge_scales("beside another adapter, the reported scale", found, expected, str(s.scaling))
-    return None
-
-
-@check("set_scale")
-def check_set_scale_one(bench: Bench) -> str | None:
-    """Setting the scale to 1 changes nothing."""
-    assert bench.subject.set_scale is not None
-    for rank in bench.ranks:
-        built = bench.trained(TALL, rank)
-        before = built.product()
-        bench.subject.set_scale(built.module, 1.0)
-        after = built.product()
-        if not close(after, before, built):
-            c, rest = ratio(after, before)
-            why = explain({(rank, built.alpha): c}, tolerance=CLOSE) if rest < 1e-3 else "no multiple"
-            raise Wrong(f"set_scale(1) at rank {rank} multiplies the added weight by {why} (rule {bench.subject.scaling})")
-    return None
-
-
-@check("set_scale")
-def check_set_scale_relative(bench: Bench) -> str | None:
-    """Setting the scale to 2, once or twice, doubles what is added; 0 takes it away; 1 brings it back."""
-    set_scale = bench.subject.set_scale
-    assert set_scale is not None
-    built = bench.trained()
-    before = built.product()
-    set_scale(built.module, 2.0)
-    once = built.product()
-    set_scale(built.module, 2.0)
-    twice = built.product()
-    if not close(twice, once, built):
-        raise Wrong(f"set_scale(2) a second time multiplies the added weight by {ratio(twice, once)[0]:.4g}: the calls compound")
-    c, rest = ratio(once, before)
-    if rest < CLOSE * 10 and not math.isclose(c, 2.0, rel_tol=CLOSE):
-        gamma = bench.gamma(built.rank)
-        absolute = math.isclose(c, 2 / gamma, rel_tol=CLOSE)
-        why = "the user's scale replaces the configured one" if absolute else explain({(built.rank, built.alpha): c / 2}, tolerance=CLOSE)
-        raise Wrong(f"set_scale(2) multiplies the added weight by {c:.4g}; expected 2: {why}")
-    set_scale(built.module, 0.0)
-    if rest < CLOSE * 10 and not close(built.product(), torch.zeros_like(before), built):
-        raise Wrong("set_scale(0) leaves something of the adapter in the output")
-    set_scale(built.module, 1.0)
-    if not close(built.product(), before, built):
-        raise Wrong("after set_scale(0), set_scale(1) does not bring the adapter back: zero was folded into a factor or divided by")
-    return None
-
-
-@check("redistribute")
-def check_redistribute_scale(bench: Bench) -> str | None:
-    """After a change of rank the scale is the rule's at the new rank, and growing the rank keeps the function."""
-    redistribute = bench.subject.redistribute
-    assert redistribute is not None
-    if len(bench.ranks) < 2:
-        raise Skip(f"it can be built at rank {bench.rank} only")
-    for old, new in (bench.ranks[:2], bench.ranks[1::-1]):
-        built = bench.trained(TALL, old)
-        before = built(bench.x(TALL))
-        redistribute(built.module, new)
-        now = replace(built, rank=new)
-        found, expected = _scale_in_force(bench, now), bench.gamma(new)
-        if found is not None and not math.isclose(found, expected, rel_tol=CLOSE):
-            kept = math.isclose(found, bench.gamma(old), rel_tol=CLOSE)
-            power = _power(found / expected, new / old)
-            why = "the old scale was kept" if kept else f"found/expected is {found / expected:.4g} = (new/old)**{power}"
-            raise Wrong(f"from rank {old} to {new} the scale becomes {found:.6g}; {bench.subject.scaling} says {expected:.6g}: {why}")
-        if new > old and not close(built(bench.x(TALL)), before, now):
-            base = built.base_output(bench.x(TALL))
-            c = ratio(built(bench.x(TALL)) - base, before - base)[0]
-            raise Wrong(f"growing the rank from {old} to {new} multiplies what is added by about {c:.4g}; expected the same function")
-    return None
-
-
-def _power(factor: float, base: float) -> str:
-    return f"{math.log(factor) / math.log(base):.3g}" if factor > 0 else "?"
-
-
-def _scale_in_force(bench: Bench, built: Built) -> float | None:
-    """What the implementation reports, or else what the forward pass applies to its factors; None where neither can be told."""
-    if bench.subject.scale is not None:
-        return float(bench.subject.scale(built.module))
-    try:
-        held = algebra(bench)
-        c, rest = ratio(built.added().double(), held.unit_weight(built)) if isinstance(held.adapter, Adapter) else (math.nan, 1.0)
-    except (Skip, KeyError, RuntimeError):
-        return None
-    return c if rest < CLOSE * 10 else None

@@ -1,11 +1,12 @@
-"""What a layer of each floating type computes: in that type, and as exactly as it allows."""
+"""What a layer of each floating type computes, in that type and as exactly as it allows, and what moves with it to another."""
 
 from __future__ import annotations
 
 import torch
 
-from rsverify.conformance.bench import TALL, Bench, close, tolerance, transplant
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.bench import TALL, Bench, close, named, tensors, tolerance, transplant
+from rsverify.conformance.outcomes import Skip, Wrong
+from rsverify.conformance.registry import check
 
 REFUSALS = (TypeError, ValueError, NotImplementedError)
 
@@ -35,7 +36,7 @@ def _against_float64(bench: Bench, dtype: torch.dtype) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_dtype_float64(bench: Bench) -> str | None:
     """In float64 a change of a factor by 1e-9 of its size shows: nothing inside is float32."""
     _against_float64(bench, torch.float64)
@@ -61,13 +62,55 @@ def check_dtype_float64(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_dtype_float32(bench: Bench) -> str | None:
     """In float32 the output is float32, and that of the same factors in float64 up to rounding."""
     return _against_float64(bench, torch.float32)
 
 
-@check()
+@check("structure")
 def check_dtype_bfloat16(bench: Bench) -> str | None:
     """In bfloat16 the output is bfloat16, and that of the same factors in float64 up to rounding."""
     return _against_float64(bench, torch.bfloat16)
+
+
+@check("persistence")
+def check_dtype_moves(bench: Bench) -> str | None:
+    """Moving the module to another dtype moves all that it computes with."""
+    if bench.dtype is not torch.float64:
+        raise Skip("it cannot compute in float64: there is no dtype to move from")
+    x = bench.x(TALL, dtype=torch.float32)
+    bench.trained(dtype=torch.float32)(x)
+    built = bench.trained()
+    expected = built(bench.x(TALL))
+    built.module.to(torch.float32)
+    try:
+        found = built(x)
+    except RuntimeError as error:
+        raise Wrong(
+            f"after .to(float32) it still computes with a float64 tensor, one that is neither parameter nor buffer: {error}"
+        ) from error
+    if not close(found.double(), expected, built, dtype=torch.float32):
+        raise Wrong("after .to(float32) it computes another function")
+    return None
+
+
+@check("structure")
+def check_device_moves(bench: Bench) -> str | None:
+    """Moving the module moves all that it computes with: nothing is left behind on the old device."""
+    built = bench.trained()
+    built.module.to("meta")
+    left = [name for name, value in tensors(built.module).items() if value.device.type != "meta"]
+    if left:
+        raise Wrong(f"{named(left)} stay on the CPU when the module is moved")
+    try:
+        y = built.module(bench.x(TALL).to("meta"))
+    except (RuntimeError, NotImplementedError) as error:
+        if "device" in str(error) or "cpu" in str(error).lower():
+            raise Wrong(
+                f"after a move it still computes with a tensor on the CPU, one that is neither parameter nor buffer: {error}"
+            ) from error
+        raise Skip(f"its forward pass reads values, which a move without data cannot show ({str(error).splitlines()[0]})") from error
+    if y.device.type != "meta":
+        raise Wrong("after a move the output is still on the CPU")
+    return None

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from rsverify.conformance.bench import TALL, Bench, Built, close, named, tolerance
 from rsverify.conformance.diagnose import explain
+from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.reference import algebra
-from rsverify.conformance.registry import Skip, Wrong, check
+from rsverify.conformance.registry import check
 from rsverify.definitions.adapter import Adapter
 
 
@@ -23,7 +24,7 @@ def _gradients(bench: Bench, built: Built, x: Tensor, v: Tensor) -> tuple[dict[s
     return dict(zip(names, found[:-1], strict=True)), found[-1]
 
 
-@check()
+@check("structure")
 def check_gradient_reaches(bench: Bench) -> str | None:
     """Away from init a gradient reaches every trained factor, and at init at least one."""
     x, built = bench.x(TALL), bench.build()
@@ -42,7 +43,7 @@ def check_gradient_reaches(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_gradient_input(bench: Bench) -> str | None:
     """The gradient in the input is the transposed weight times the gradient in the output, adapter included."""
     built = bench.trained()
@@ -56,7 +57,7 @@ def check_gradient_input(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_gradient_factors(bench: Bench) -> str | None:
     """The gradient in every factor in which the output is linear is exactly what moving that factor does."""
     built = bench.trained()
@@ -92,7 +93,7 @@ def check_gradient_factors(bench: Bench) -> str | None:
     return None
 
 
-@check()
+@check("structure")
 def check_gradient_reference(bench: Bench) -> str | None:
     """Where a declared adapter is not linear in its factors, their gradients are those of the declaration."""
     held = algebra(bench)
