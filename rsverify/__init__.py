@@ -25,7 +25,7 @@ _HOMES = {
     "rsverify.definitions.registry": ("adapters",),
     "rsverify.definitions.optimizers": ("optimizers",),
     "rsverify.symbolic": ("derive", "solve"),
-    "rsverify.symbolic.limit": ("limit_of_rank",),
+    "rsverify.symbolic.answers.limit": ("limit_of_rank",),
     "rsverify.montecarlo": ("Budget", "estimate"),
     "rsverify.conformance": ("CheckFailed", "Part", "Subject", "check_adapter"),
     "rsverify.conformance.parity": ("Parity", "parity"),

@@ -61,8 +61,8 @@ def solve(
     from rsverify.records import to_json
     from rsverify.report.phase import draw, phase_diagram
     from rsverify.symbolic import solve as witness
-    from rsverify.symbolic.demands import together
-    from rsverify.symbolic.explain import conclusion, power_text
+    from rsverify.symbolic.answers.demands import together
+    from rsverify.symbolic.answers.explain import conclusion, power_text
 
     refuse_unwritable(json)
     refuse_unwritable(out, "out")

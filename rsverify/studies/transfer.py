@@ -12,8 +12,8 @@ from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ScalingRule, as_rule
 from rsverify.errors import InputError, RuleError
-from rsverify.symbolic.explain import power_text
-from rsverify.symbolic.regimes import Regime, regimes
+from rsverify.symbolic.answers.explain import power_text
+from rsverify.symbolic.answers.regimes import Regime, regimes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import rsverify as rv
 from rsverify import cli
 from rsverify.records import StableScaling
-from rsverify.symbolic.demands import together
+from rsverify.symbolic.answers.demands import together
 
 
 def scaling(status, exponent=None, interval=None):

@@ -15,8 +15,8 @@ from rsverify.definitions.claims import data_quantities
 from rsverify.definitions.laws import Frozen, Zero
 from rsverify.errors import AdapterError
 from rsverify.statistics.streams import stream
-from rsverify.symbolic import moments
-from rsverify.symbolic.raw import raw_moment
+from rsverify.symbolic.answers.raw import raw_moment
+from rsverify.symbolic.moments import expectation
 from rsverify.testing import strategies
 from tests.symbolic.variants import Signs
 
@@ -163,14 +163,14 @@ def test_a_corrupted_engine_is_caught(monkeypatch, wrong):
     true = derived(adapter, 4, 2, x, x, v, False)
     class_cumulant = Signs.standard_cumulant
     monkeypatch.setattr(Signs, "standard_cumulant", lambda self, k: wrong(_Plain(class_cumulant, self), k))
-    for cached in moments.__dict__.values():
+    for cached in expectation.__dict__.values():
         if hasattr(cached, "cache_clear"):
             cached.cache_clear()
     try:
         assert derived(adapter, 4, 2, x, x, v, False) != true
     finally:
         monkeypatch.undo()
-        for cached in moments.__dict__.values():
+        for cached in expectation.__dict__.values():
             if hasattr(cached, "cache_clear"):
                 cached.cache_clear()
 

@@ -11,8 +11,8 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import data_quantities, setting
 from rsverify.montecarlo.dense import Engine, Problem
 from rsverify.montecarlo.observables import observe
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.witness import magnitude
+from rsverify.symbolic.answers.witness import magnitude
+from rsverify.symbolic.moments import symbols as s
 from tests.symbolic.variants import multilinear, with_signs
 
 CLAIMS = {

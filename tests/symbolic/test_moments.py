@@ -11,9 +11,9 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Gaussian, KaimingUniform, Law, Uniform, Zero
 from rsverify.expressions import Expression
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.moments import expectation
-from rsverify.symbolic.network import Atom, Index, Term
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.expectation import expectation
+from rsverify.symbolic.moments.network import Atom, Index, Term
 
 S2 = sp.Symbol("s2", positive=True)
 

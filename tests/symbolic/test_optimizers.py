@@ -12,8 +12,9 @@ from rsverify.montecarlo.dense import Engine
 from rsverify.montecarlo.observables import observe
 from rsverify.montecarlo.sampling import draw_block, make_problem
 from rsverify.statistics.intervals import normal_quantile
-from rsverify.symbolic import coherence, normstep, scalarsteps, signstep, witness
-from rsverify.symbolic.coherence import rank_one_gradient
+from rsverify.symbolic.answers import witness
+from rsverify.symbolic.steps import coherence, normstep, scalarsteps, signstep
+from rsverify.symbolic.steps.coherence import rank_one_gradient
 
 pytestmark = pytest.mark.statistical
 

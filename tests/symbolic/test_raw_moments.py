@@ -14,10 +14,10 @@ from rsverify.definitions.claims import data_quantities, setting
 from rsverify.definitions.laws import Frozen
 from rsverify.montecarlo.dense import Engine, Problem
 from rsverify.montecarlo.observables import observe
-from rsverify.symbolic import frames, moments
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.network import Atom, Index, Term
-from rsverify.symbolic.raw import channel_moment, raw_moment
+from rsverify.symbolic.answers.raw import channel_moment, raw_moment
+from rsverify.symbolic.moments import expectation, frames
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.network import Atom, Index, Term
 from tests.symbolic.variants import Signs
 
 GAUSSIAN = rv.adapters()["lora"].with_init(A=rv.Gaussian(std=1))
@@ -37,7 +37,7 @@ def test_eighth_moment_of_the_response_through_channels():
 
 
 def test_eighth_moment_of_the_output_has_two_million_pairings_and_two_routes():
-    assert moments.count_partitions(quadratic(8), GAUSSIAN) == 2_027_025
+    assert expectation.count_partitions(quadratic(8), GAUSSIAN) == 2_027_025
     output = raw_moment(GAUSSIAN, 8) * s.d_out / (sp.Symbol("V8", real=True) * s.gamma**16 * s.lr**8)
     assert sp.expand(output - channel_moment(GAUSSIAN, 8)) == 0
     assert sp.expand(output - s.x_norm2**8 * sp.Mul(*(s.r + 2 * k for k in range(8)))) == 0
@@ -47,7 +47,7 @@ def test_eighth_moment_of_the_output_has_two_million_pairings_and_two_routes():
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_engine_and_channels_agree_for_every_law(law, order):
     adapter = GAUSSIAN.with_init(A=law)
-    assert sp.expand(moments.expectation(quadratic(order, "x'"), adapter) - channel_moment(adapter, order, probe=True)) == 0
+    assert sp.expand(expectation.expectation(quadratic(order, "x'"), adapter) - channel_moment(adapter, order, probe=True)) == 0
 
 
 def test_lohas_fourth_moment_is_merged():
@@ -105,16 +105,16 @@ def test_weights_of_orthonormal_frames_are_the_known_ones():
 def test_an_orthogonal_matrix_keeps_lengths():
     """At r = d_in A'A = 1: every moment of |Ax|**2 is that of the constant |x|**2, a sum over all weights."""
     for order in (1, 2, 3):
-        found = moments.expectation(quadratic(order), orthonormal(3, 3)).subs({s.r: 7, s.d_in: 7})
+        found = expectation.expectation(quadratic(order), orthonormal(3, 3)).subs({s.r: 7, s.d_in: 7})
         assert sp.simplify(found - s.x_norm2**order) == 0
 
 
 def test_projection_on_a_random_subspace_is_beta_distributed():
     """|Ax|**2 / |x|**2 ~ Beta(r/2, (d - r)/2): E = r/d, E of the square r (r+2) / (d (d+2)); for r > d columns are orthonormal: 1."""
     for r, d in ((2, 5), (3, 3), (1, 4)):
-        found = moments.expectation(quadratic(2), orthonormal(r, d)).subs({s.r: r, s.d_in: d, s.x_norm2: 1})
+        found = expectation.expectation(quadratic(2), orthonormal(r, d)).subs({s.r: r, s.d_in: d, s.x_norm2: 1})
         assert found == sp.Rational(r * (r + 2), d * (d + 2))
-    assert moments.expectation(quadratic(2), orthonormal(5, 3)).subs({s.r: 5, s.d_in: 3, s.x_norm2: 1}) == 1
+    assert expectation.expectation(quadratic(2), orthonormal(5, 3)).subs({s.r: 5, s.d_in: 3, s.x_norm2: 1}) == 1
 
 
 LAWS = [rv.Gaussian(std="1/sqrt(i)"), rv.Uniform(bound=1), rv.KaimingUniform(fan_in="r"), rv.Orthonormal(), rv.Constant("1/r")]
@@ -159,7 +159,7 @@ MUTANTS = {
     "pairs lost": ("_block_sizes", lambda law, count: tuple(k for k in (4,) if k <= count)),
     "a class not merged": ("united", lambda labels, edges, same: TRUE(labels, edges, list(same)[:-1])),
 }
-TRUE = moments.united
+TRUE = expectation.united
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -168,9 +168,9 @@ def test_a_corrupted_engine_is_caught(mutant, monkeypatch):
     name, wrong = MUTANTS[mutant]
     adapter = GAUSSIAN.with_init(A=rv.Uniform(bound=1))
     true = channel_moment(adapter, 2, probe=True)
-    assert sp.expand(moments.expectation(quadratic(2, "x'"), adapter) - true) == 0
-    monkeypatch.setattr(moments, name, wrong)
-    moments._engine.cache_clear()
-    changed = moments.expectation(quadratic(2, "x'"), adapter)
-    moments._engine.cache_clear()
+    assert sp.expand(expectation.expectation(quadratic(2, "x'"), adapter) - true) == 0
+    monkeypatch.setattr(expectation, name, wrong)
+    expectation._engine.cache_clear()
+    changed = expectation.expectation(quadratic(2, "x'"), adapter)
+    expectation._engine.cache_clear()
     assert sp.expand(changed - true) != 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import rsverify as rv
 from rsverify.records import StableScaling, decay_exponent
-from rsverify.symbolic.solver import deciding, exponent, stable_powers
+from rsverify.symbolic.answers.solver import deciding, exponent, stable_powers
 
 LORA = rv.adapters()["lora"]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import rsverify as rv
 from rsverify.definitions.claims import data_quantities, setting
 from rsverify.montecarlo.naive import NaiveAdapter
-from rsverify.symbolic import polynomial, steps
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.given import given_steps
+from rsverify.symbolic.answers.given import given_steps
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.steps import polynomial, several
 from tests.symbolic.variants import Signs
 
 QUANTITIES = [
@@ -29,7 +29,7 @@ QUANTITIES = [
 def test_the_recursion_in_q_and_m_equals_the_steps_put_into_the_network(optimizer, name, k):
     for asked in QUANTITIES:
         a = setting(name, "1", steps=k, optimizer=optimizer, **asked)
-        short, _ = steps.magnitude(a.adapter, a.optimizer, a.claim)
+        short, _ = several.magnitude(a.adapter, a.optimizer, a.claim)
         long, _ = polynomial.magnitude(a.adapter, a.optimizer, a.claim)
         assert sp.expand(short - long) == 0, asked
 
@@ -48,8 +48,8 @@ def test_closed_form_by_induction():
 
 @pytest.mark.parametrize("k", [0, 1, 2, 5])
 def test_pathwise_form_is_q_times_p(k):
-    c, response = steps.repeated(k), sp.Symbol("u2", positive=True)
-    assert sp.expand(steps.pathwise(k, response) - s.gamma * c.q * (1 + c.m * s.x_norm2) * response) == 0
+    c, response = several.repeated(k), sp.Symbol("u2", positive=True)
+    assert sp.expand(several.pathwise(k, response) - s.gamma * c.q * (1 + c.m * s.x_norm2) * response) == 0
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])
@@ -63,15 +63,15 @@ def test_pathwise_form_holds_for_a_run(k):
         B, A = B - lr * gamma * np.outer(v, A @ x), A - lr * gamma * np.outer(B.T @ v, x)
     u2 = float((start @ x) @ (start @ x))
     values = {s.gamma: gamma, s.lr: lr, s.x_norm2: x @ x, s.v_norm2: v @ v}
-    np.testing.assert_allclose(gamma * B @ A @ x, float(steps.pathwise(k, sp.Float(u2, 17)).subs(values)) * v, rtol=1e-10)
+    np.testing.assert_allclose(gamma * B @ A @ x, float(several.pathwise(k, sp.Float(u2, 17)).subs(values)) * v, rtol=1e-10)
 
 
 def test_moments_of_the_pathwise_form_are_those_of_the_chi_square():
     adapter = rv.adapters()["lora"].with_init(A=rv.Gaussian(std=2))
     a = setting(adapter, "1", steps=3, statistic="frobenius")
-    found, _ = steps.magnitude(a.adapter, a.optimizer, a.claim)
-    c = steps.pathwise(3, sp.Integer(1))
-    expected = c**2 * s.v_norm2 * steps.chi_square_moment(2, sp.Integer(4))
+    found, _ = several.magnitude(a.adapter, a.optimizer, a.claim)
+    c = several.pathwise(3, sp.Integer(1))
+    expected = c**2 * s.v_norm2 * several.chi_square_moment(2, sp.Integer(4))
     assert sp.expand(found.subs(s.cosine, 1) - expected) == 0
 
 

@@ -18,11 +18,11 @@ from rsverify.montecarlo.dense import Engine
 from rsverify.montecarlo.observables import observe
 from rsverify.montecarlo.sampling import draw_block, make_problem
 from rsverify.statistics.intervals import normal_quantile
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.flatdata import changing, flat_values
-from rsverify.symbolic.reading import exponent_range
-from rsverify.symbolic.sizes import growth
-from rsverify.symbolic.witness import magnitude
+from rsverify.symbolic.answers.reading import exponent_range
+from rsverify.symbolic.answers.witness import magnitude
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.flatdata import changing, flat_values
+from rsverify.symbolic.moments.sizes import growth
 
 HEADLINES = {
     "update": {},

@@ -10,10 +10,10 @@ from rsverify.montecarlo import channels, gram, updates
 from rsverify.montecarlo.engines import ENGINES, silent_engines
 from rsverify.montecarlo.samplers import Task
 from rsverify.studies.verify import verify
-from rsverify.symbolic import polynomial, signstep
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic import witness as symbolic
-from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.answers import witness as symbolic
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.steps import polynomial, signstep
+from rsverify.symbolic.steps.magnitude import Magnitude
 from rsverify.training import firststep, witness
 
 RANKS = "4,16,64,256"

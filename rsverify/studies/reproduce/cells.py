@@ -17,7 +17,7 @@ from rsverify.definitions.optimizers import as_optimizer
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import as_rule
 from rsverify.statistics.streams import stream
-from rsverify.symbolic.limit import limit_of_rank
+from rsverify.symbolic.answers.limit import limit_of_rank
 from rsverify.training.attach import attach, build_adapters, linear_at, merge, unmerge
 from rsverify.training.configuration import Configuration
 from rsverify.training.data import draw_batch, fine_tuning_task, fine_tuning_text

@@ -14,7 +14,7 @@ from rsverify.studies.reproduce.judging import Finding, ask, ask_exponent, concl
 from rsverify.studies.reproduce.plan import GUESS, LORA, MARGIN, RSLORA, Plan
 from rsverify.studies.reproduce.runs import Family, Results, finite, less, rank_free_cell
 from rsverify.sweep import Cell
-from rsverify.symbolic.limit import limit_of_rank
+from rsverify.symbolic.answers.limit import limit_of_rank
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:

@@ -12,7 +12,7 @@ from rsverify.studies.reproduce.judging import Finding, ask_exponent, conclude, 
 from rsverify.studies.reproduce.plan import RSLORA, Plan
 from rsverify.studies.reproduce.runs import Results, distance_cell
 from rsverify.sweep import Cell
-from rsverify.symbolic.limit import limit_of_rank
+from rsverify.symbolic.answers.limit import limit_of_rank
 
 
 def cells(plan: Plan, results: Results) -> list[Cell]:

@@ -13,7 +13,7 @@ from rsverify.studies.reproduce.figures import perplexity
 from rsverify.studies.reproduce.judging import Finding, ask, conclude
 from rsverify.studies.reproduce.plan import RSLORA, Plan
 from rsverify.studies.reproduce.runs import Results
-from rsverify.symbolic.limit import limit_of_rank
+from rsverify.symbolic.answers.limit import limit_of_rank
 
 MEASURES = {"stable_rank": "stable rank", "participation": "participation ratio"}
 

@@ -15,8 +15,8 @@ import sympy as sp
 
 from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.sizes import axis_sizes
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.sizes import axis_sizes
 
 
 def flat_values(names: Iterable[str], adapter: Adapter | None = None) -> dict[str, sp.Expr]:

@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.symbolic.magnitude import exact_number
+from rsverify.symbolic.steps.magnitude import exact_number
 
 SIGN_LIKE = ("signsgd", "lion", "adam", "adamw", "rmsprop", "adagrad", "adafactor")
 """Optimizers whose first step at epsilon 0 is a constant times the sign of the gradient (Adafactor: of a rank-one gradient)."""

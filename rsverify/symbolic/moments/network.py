@@ -16,7 +16,7 @@ import sympy as sp
 from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Frozen, PrincipalComponents, Zero
-from rsverify.symbolic import symbols as s
+from rsverify.symbolic.moments import symbols as s
 
 DATA = ("x", "x'", "v")
 SPECTRUM = "spectrum:"

@@ -16,12 +16,12 @@ from rsverify.definitions.laws import Zero
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import BudgetError, NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.magnitude import exact_number
-from rsverify.symbolic.moments import expectation
-from rsverify.symbolic.network import Atom, Index, Tensor, Term
-from rsverify.symbolic.polynomial import asked_gradients, learning_rate_ratio
-from rsverify.symbolic.sizes import factor_size
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.expectation import expectation
+from rsverify.symbolic.moments.network import Atom, Index, Tensor, Term
+from rsverify.symbolic.moments.sizes import factor_size
+from rsverify.symbolic.steps.magnitude import exact_number
+from rsverify.symbolic.steps.polynomial import asked_gradients, learning_rate_ratio
 
 MAX_STEPS = 100
 """Of plain SGD: the exponent is read off all 4 k powers of the learning rate, which takes seconds here and minutes at 400."""

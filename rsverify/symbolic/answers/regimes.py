@@ -11,13 +11,13 @@ from rsverify.definitions.claims import setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import muon
-from rsverify.symbolic.normstep import UNIT_LENGTH
-from rsverify.symbolic.reading import settled
-from rsverify.symbolic.scalarsteps import SIGN_LIKE
-from rsverify.symbolic.solver import Term, leading_terms
-from rsverify.symbolic.twofactor import two_factors
-from rsverify.symbolic.witness import magnitude
+from rsverify.symbolic.answers.reading import settled
+from rsverify.symbolic.answers.solver import Term, leading_terms
+from rsverify.symbolic.answers.witness import magnitude
+from rsverify.symbolic.steps import muon
+from rsverify.symbolic.steps.normstep import UNIT_LENGTH
+from rsverify.symbolic.steps.scalarsteps import SIGN_LIKE
+from rsverify.symbolic.steps.twofactor import two_factors
 
 
 @dataclass(frozen=True)

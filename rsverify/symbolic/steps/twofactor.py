@@ -13,8 +13,8 @@ import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Frozen, Gaussian, Zero
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.sizes import spread
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.sizes import spread
 
 GAUSSIAN_LIMIT = "responses u = A x are taken as normal: exact for Gaussian A, else to O(1/d_in) by the central limit over inputs"
 

@@ -24,13 +24,13 @@ from rsverify.definitions.laws import Frozen, Gaussian, Law, Orthonormal, Zero
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import polynomial
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.magnitude import Magnitude, decay_left, exact_number
-from rsverify.symbolic.normstep import UNIT_LENGTH, shape_factor
-from rsverify.symbolic.polynomial import learning_rate_ratio
-from rsverify.symbolic.scalarsteps import SIGN_LIKE, first_factor
-from rsverify.symbolic.sizes import axis_sizes, spread
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.sizes import axis_sizes, spread
+from rsverify.symbolic.steps import polynomial
+from rsverify.symbolic.steps.magnitude import Magnitude, decay_left, exact_number
+from rsverify.symbolic.steps.normstep import UNIT_LENGTH, shape_factor
+from rsverify.symbolic.steps.polynomial import learning_rate_ratio
+from rsverify.symbolic.steps.scalarsteps import SIGN_LIKE, first_factor
 
 CONSTANT = "a constant free of r"
 POWERS_ONLY = "second moments fix the power of r by coherence of signs (Hoelder below, Cauchy and Schwarz above), not the constant"

@@ -10,7 +10,7 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter, GrowingSizes, RoundedSizes, two_sizes
 from rsverify.errors import AdapterError, NotDerivable, RsverifyError
 from rsverify.expressions import Expression
-from rsverify.symbolic import symbols as s
+from rsverify.symbolic.moments import symbols as s
 
 _TRIED = ((64, 64), (128, 192), (96, 96), (256, 128), (768, 768), (4096, 4096))
 """Widths at which a function of sizes is tried for what it does with the rank."""

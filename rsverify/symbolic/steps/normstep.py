@@ -14,11 +14,11 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.magnitude import Magnitude, decay_left
-from rsverify.symbolic.polynomial import learning_rate_ratio
-from rsverify.symbolic.sizes import factor_size
-from rsverify.symbolic.twofactor import GAUSSIAN_LIMIT, TwoFactors
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.sizes import factor_size
+from rsverify.symbolic.steps.magnitude import Magnitude, decay_left
+from rsverify.symbolic.steps.polynomial import learning_rate_ratio
+from rsverify.symbolic.steps.twofactor import GAUSSIAN_LIMIT, TwoFactors
 
 UNIT_LENGTH = ("normalized-sgd", "muon", "muon-torch")
 """Optimizers whose step on a rank-one gradient is lr, times a factor of shape, along the gradient's direction."""

@@ -12,10 +12,10 @@ from rsverify.definitions.laws import PrincipalComponents
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import coherence, epsilon, muon, normstep, polynomial, signstep, steps
-from rsverify.symbolic.magnitude import Magnitude
-from rsverify.symbolic.scalarsteps import SIGN_LIKE
-from rsverify.symbolic.twofactor import two_factors
+from rsverify.symbolic.steps import coherence, epsilon, muon, normstep, polynomial, several, signstep
+from rsverify.symbolic.steps.magnitude import Magnitude
+from rsverify.symbolic.steps.scalarsteps import SIGN_LIKE
+from rsverify.symbolic.steps.twofactor import two_factors
 
 
 def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
@@ -50,8 +50,8 @@ def _nonlinear(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitud
 
 
 def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
-    if claim.steps > 1 and steps.up_and_down(adapter):
-        value, squared = steps.magnitude(adapter, optimizer, claim)
+    if claim.steps > 1 and several.up_and_down(adapter):
+        value, squared = several.magnitude(adapter, optimizer, claim)
         return Magnitude(value, squared, adapter=adapter)  # its powers of 1 +- t are the short form: it is not multiplied out
     value, squared = polynomial.magnitude(adapter, optimizer, claim)
     return Magnitude(_short(value), squared, adapter=adapter, notes=_bounded(adapter))

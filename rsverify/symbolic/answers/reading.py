@@ -7,9 +7,9 @@ from fractions import Fraction
 
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import epsilon
-from rsverify.symbolic.leading import Terms, leading_exponent, rank_terms, width_power
-from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.answers.leading import Terms, leading_exponent, rank_terms, width_power
+from rsverify.symbolic.steps import epsilon
+from rsverify.symbolic.steps.magnitude import Magnitude
 
 
 def terms_of(found: Magnitude, claim: Claim, *, upper: bool = False) -> Terms:

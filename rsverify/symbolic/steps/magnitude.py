@@ -9,7 +9,7 @@ import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.errors import NotDerivable
-from rsverify.symbolic import symbols as s
+from rsverify.symbolic.moments import symbols as s
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting
 from rsverify.definitions.laws import Frozen, Law, Zero
 from rsverify.records import Claim
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.steps.magnitude import Magnitude
 
 _LIMIT = {"rank": "as r grows at fixed widths", "width": "with the widths grown first, then r"}
 

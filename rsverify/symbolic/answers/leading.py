@@ -12,9 +12,9 @@ import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.errors import NotDerivable
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.flatdata import changing, flat_product, flat_values
-from rsverify.symbolic.sizes import growth
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.flatdata import changing, flat_product, flat_values
+from rsverify.symbolic.moments.sizes import growth
 
 Terms = dict[tuple[Fraction, Fraction, Fraction], sp.Expr]
 

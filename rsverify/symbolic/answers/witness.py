@@ -17,14 +17,14 @@ from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import NotDerivable
 from rsverify.expressions import Expression
 from rsverify.records import Claim, Prediction
-from rsverify.symbolic import optimizers
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.flatdata import changing, flat_values
-from rsverify.symbolic.leading import log_exponent
-from rsverify.symbolic.magnitude import Magnitude, exact_number
-from rsverify.symbolic.network import DATA
-from rsverify.symbolic.reading import exponent_range, settled, terms_of
-from rsverify.symbolic.sizes import growth_note
+from rsverify.symbolic.answers.leading import log_exponent
+from rsverify.symbolic.answers.reading import exponent_range, settled, terms_of
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.flatdata import changing, flat_values
+from rsverify.symbolic.moments.network import DATA
+from rsverify.symbolic.moments.sizes import growth_note
+from rsverify.symbolic.steps import optimizers
+from rsverify.symbolic.steps.magnitude import Magnitude, exact_number
 
 
 def derive(

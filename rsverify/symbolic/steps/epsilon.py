@@ -10,10 +10,10 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.records import Claim
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.coherence import second_moment
-from rsverify.symbolic.magnitude import Magnitude, exact_number
-from rsverify.symbolic.sizes import factor_size
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.sizes import factor_size
+from rsverify.symbolic.steps.coherence import second_moment
+from rsverify.symbolic.steps.magnitude import Magnitude, exact_number
 
 CLEARLY = sp.Rational(1, 100)
 """A gradient entry of at most this share of epsilon is small: g/(|g| + eps) is g/eps to one percent."""

@@ -17,12 +17,12 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.magnitude import Magnitude, decay_left, exact_number
-from rsverify.symbolic.polynomial import learning_rate_ratio
-from rsverify.symbolic.scalarsteps import first_factor, sign_steps
-from rsverify.symbolic.sizes import factor_size
-from rsverify.symbolic.twofactor import GAUSSIAN_LIMIT, TwoFactors
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.sizes import factor_size
+from rsverify.symbolic.steps.magnitude import Magnitude, decay_left, exact_number
+from rsverify.symbolic.steps.polynomial import learning_rate_ratio
+from rsverify.symbolic.steps.scalarsteps import first_factor, sign_steps
+from rsverify.symbolic.steps.twofactor import GAUSSIAN_LIMIT, TwoFactors
 
 FIRST_ORDER = "later steps of an adaptive optimizer are taken to first order in the drift of its gradient: O(lr)"
 

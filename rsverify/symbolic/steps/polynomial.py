@@ -11,10 +11,10 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import BudgetError, InputError, NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.moments import expectation
-from rsverify.symbolic.network import Tensor, at_init, contraction, data, inner, merged, scaled
-from rsverify.symbolic.sizes import factor_size
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.expectation import expectation
+from rsverify.symbolic.moments.network import Tensor, at_init, contraction, data, inner, merged, scaled
+from rsverify.symbolic.moments.sizes import factor_size
 
 Factors = Mapping[str, Tensor]
 

@@ -12,10 +12,10 @@ from rsverify.definitions.claims import setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
 from rsverify.records import Claim, StableScaling
-from rsverify.symbolic.explain import explain
-from rsverify.symbolic.magnitude import Magnitude
-from rsverify.symbolic.reading import refuse_incomparable, settled, terms_of
-from rsverify.symbolic.witness import magnitude
+from rsverify.symbolic.answers.explain import explain
+from rsverify.symbolic.answers.reading import refuse_incomparable, settled, terms_of
+from rsverify.symbolic.answers.witness import magnitude
+from rsverify.symbolic.steps.magnitude import Magnitude
 
 Term = tuple[Fraction, Fraction, Fraction]
 """(a, b, c) of gamma**a * lr**c * r**b."""

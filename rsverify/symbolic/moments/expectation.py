@@ -19,11 +19,25 @@ from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Frozen, Law, PrincipalComponents
 from rsverify.errors import BudgetError, NotDerivable
-from rsverify.symbolic import frames
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.diagrams import ONE, Edge, Label, Monomial, Piece, Polynomial, State, add, joined, pieces, product, times, united
-from rsverify.symbolic.network import DATA, ONES, SPECTRUM, Tensor, Term
-from rsverify.symbolic.sizes import axis_sizes, spread
+from rsverify.symbolic.moments import frames
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.diagrams import (
+    ONE,
+    Edge,
+    Label,
+    Monomial,
+    Piece,
+    Polynomial,
+    State,
+    add,
+    joined,
+    pieces,
+    product,
+    times,
+    united,
+)
+from rsverify.symbolic.moments.network import DATA, ONES, SPECTRUM, Tensor, Term
+from rsverify.symbolic.moments.sizes import axis_sizes, spread
 
 MAX_WAYS = 5_000
 """Blocks that one occurrence may be put into: above this a single step of a moment takes minutes."""

@@ -13,8 +13,8 @@ from fractions import Fraction
 import sympy as sp
 
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.magnitude import Magnitude
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.steps.magnitude import Magnitude
 
 SHAPE = "the factor sqrt(max(1, rows/columns)) cancels a growth as sqrt(r) up to the rank that equals the other width of the factor"
 

@@ -11,12 +11,12 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import BudgetError, InputError, NotDerivable
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.moments import expectation
-from rsverify.symbolic.network import Tensor, Term, inner
-from rsverify.symbolic.polynomial import MAX_TERMS, observed
-from rsverify.symbolic.sizes import spread
-from rsverify.symbolic.steps import up_and_down
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.expectation import expectation
+from rsverify.symbolic.moments.network import Tensor, Term, inner
+from rsverify.symbolic.moments.sizes import spread
+from rsverify.symbolic.steps.polynomial import MAX_TERMS, observed
+from rsverify.symbolic.steps.several import up_and_down
 
 
 def raw_moment(

@@ -17,11 +17,11 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.registry import as_adapter
 from rsverify.errors import InputError, NotDerivable
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.magnitude import exact_number
-from rsverify.symbolic.polynomial import learning_rate_ratio
-from rsverify.symbolic.sizes import spread
-from rsverify.symbolic.steps import momentum, up_and_down
+from rsverify.symbolic.moments import symbols as s
+from rsverify.symbolic.moments.sizes import spread
+from rsverify.symbolic.steps.magnitude import exact_number
+from rsverify.symbolic.steps.polynomial import learning_rate_ratio
+from rsverify.symbolic.steps.several import momentum, up_and_down
 
 
 @dataclass(frozen=True)

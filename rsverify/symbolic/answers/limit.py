@@ -22,8 +22,8 @@ from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import InputError, NotDerivable
 from rsverify.expressions import Expression
-from rsverify.symbolic import symbols as s
-from rsverify.symbolic.witness import derive
+from rsverify.symbolic.answers.witness import derive
+from rsverify.symbolic.moments import symbols as s
 
 Kind = Literal["full fine-tuning", "no training", "unbounded"]
 
