@@ -69,6 +69,15 @@ class CheckpointError(RsverifyError):
     """A checkpoint whose bytes are not those that its manifest names."""
 
 
+def refuse_no_workers(workers: int | None) -> None:
+    """Refuse a number of processes or threads below one; None stands for the usual number.
+
+    Raises: InputError.
+    """
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InputError(f"workers={workers!r}; expected a whole number from 1, or None (no --workers) for the usual number")
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The tail of a message about an unknown name: the nearest names, or all of them where none is near."""
     known = sorted(known)

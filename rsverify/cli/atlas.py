@@ -11,7 +11,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rsverify.cli.options import Alpha, Json, Seed, Whole, refuse_unwritable, write_json
-from rsverify.errors import InputError
+from rsverify.cli.stages import shown
+from rsverify.errors import InputError, refuse_no_workers
 
 
 def atlas(
@@ -45,18 +46,15 @@ def atlas(
     from rsverify.report import atlas as clerk
     from rsverify.studies.atlas import atlas as study
 
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers}; expected a whole number from 1")
+    refuse_no_workers(workers)
     for path, name in ((json, "json"), (html, "html"), (markdown, "markdown"), (evidence, "evidence")):
         refuse_unwritable(path, name)
         if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.resolve().parent, os.W_OK)):
             raise InputError(f"{name}={str(path)!r} cannot be written; give a file in a folder that can be")
-    status = Console(stderr=True)
-    with status.status("atlas") as spinner:
+    with shown("atlas") as progress:
         found = study(
             adapters, optimizers=optimizer, quick=quick, match_at=match_at, alpha=alpha, seed=seed, margin=margin,
-            error_budget=error_budget, workers=workers, journal=journal,
-            progress=lambda what, done, total: spinner.update(f"{what}: {done} of {total}"),
+            error_budget=error_budget, workers=workers, journal=journal, progress=progress,
         )  # fmt: skip
     data = to_json(found)
     clerk.show(data, Console(width=None if sys.stdout.isatty() else 170, highlight=False))

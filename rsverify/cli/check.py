@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rsverify.cli.options import Alpha, Json, Seed, as_called, refuse_unwritable, write_json, write_text
+from rsverify.cli.stages import shown
+from rsverify.stages import Stages
 
 STYLES = {"passed": "green", "failed": "bold red", "xfailed": "yellow", "xpassed": "yellow", "inconclusive": "magenta", "skipped": "dim"}
 
@@ -85,11 +88,13 @@ def check(
         subject = declared_subject(subject, rule, alpha=ALPHA if alpha is None else alpha)
     elif rule is not None or alpha is not None:
         raise InputError(f"--rule and --alpha belong to built-in adapters; {target} brings its own")
-    status = Console(stderr=True)
-    with status.status("checking") as spinner:
+    finished = itertools.count(1)
+    with shown("check") as progress:
+        stages = Stages(__name__, progress)
+        stages(target, 0, len(only or checks()))
         results = check_adapter(
             subject, expected_failed_checks=expected, on_fail="return", only=only or None, seed=seed,
-            callback=lambda result: spinner.update(f"{result.name} {result.status}"),
+            callback=lambda result: stages(target, next(finished), len(only or checks())),
         )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     known = checks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rsverify.cli.options import as_called, write_json, write_text
+from rsverify.cli.stages import shown
+from rsverify.stages import Stages
 
 TARGET = "peft:all"
 
@@ -21,13 +24,17 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
     from rich.markup import escape
     from rich.table import Table
 
-    from rsverify.interop.peft.everything import check_everything, exit_code
+    from rsverify.interop.peft.everything import check_everything, every_target, exit_code
     from rsverify.records import OUTCOMES, to_json
     from rsverify.report.provenance import provenance
 
-    status = Console(stderr=True)
-    with status.status("checking") as spinner:
-        found = check_everything(xfails, only=tuple(only) or None, seed=seed, callback=lambda text: spinner.update(escape(text)))
+    begun = itertools.count()
+    with shown(f"check {TARGET}") as progress:
+        stages = Stages(__name__, progress)
+        stages("load the methods of PEFT", 0, 1)
+        found = check_everything(
+            xfails, only=tuple(only) or None, seed=seed, callback=lambda target: stages(target, next(begun), len(every_target()))
+        )
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     table = Table(title=f"PEFT {version('peft')}", title_justify="left")
     kinds = ("passed", "failed", "xfailed", "xpassed", "inconclusive", "skipped")

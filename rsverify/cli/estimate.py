@@ -28,6 +28,8 @@ from rsverify.cli.options import (
     refuse_unwritable,
     write_json,
 )  # fmt: skip
+from rsverify.cli.stages import log_on_stderr
+from rsverify.stages import Stages
 
 if TYPE_CHECKING:
     from rsverify.montecarlo.calibration import Calibration, Rate
@@ -123,14 +125,18 @@ def estimate(
 
 
 class Bar:
-    """A line of progress on a terminal, from a second after the start on; nothing anywhere else."""
+    """Progress from a second after the start on: a line that moves on a terminal, anywhere else a line for each stage."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.begun, self.shown, self.last = stream, time.monotonic(), stream.isatty(), 0.0
+        self.stages = Stages(__name__)
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self.shown and now - self.begun > 1 and now - self.last > 0.1:
+        if not self.shown and now - self.begun > 1:
+            with log_on_stderr("estimate"):
+                self.stages(what, done, total)
+        elif self.shown and now - self.begun > 1 and now - self.last > 0.1:
             self.last = now
             self.stream.write(f"\r\x1b[K{what}: {done}/{total}, {now - self.begun:.0f} s")
             self.stream.flush()

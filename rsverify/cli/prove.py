@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from rsverify.cli.options import Json, Seed, refuse_unwritable, write_json
+from rsverify.cli.stages import shown
 
 
 def prove(
@@ -40,7 +41,8 @@ def prove(
     refuse_unwritable(json)
     if index is not None and not index.resolve().parent.is_dir():
         raise InputError(f"index={str(index)!r} cannot be written: its folder does not exist")
-    results = prove_all(lemma)
+    with shown("prove") as progress:
+        results = prove_all(lemma, progress=progress)
     for result in results:
         print(*lines(result, twins=twins), "", sep="\n")
     findings = [finding.status for result in results for finding in result.findings]

@@ -9,6 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rsverify.cli.options import Json, Seed, Whole, refuse_unwritable, write_json
+from rsverify.cli.stages import shown
+from rsverify.errors import refuse_no_workers
 
 
 def reproduce(
@@ -18,7 +20,7 @@ def reproduce(
     quick: Annotated[bool, Parameter(help="Few steps and ranks: some three minutes on two cores.")] = False,
     seeds: Annotated[Whole | None, Parameter(help="Seeds of each of the two repeats [20; 3 with --quick].")] = None,
     steps: Annotated[Whole | None, Parameter(help="Steps of every run [180; 12 with --quick].")] = None,
-    workers: Annotated[Whole | None, Parameter(help="Processes [as many as cores].")] = None,
+    workers: Annotated[Whole | None, Parameter(allow_leading_hyphen=True, help="Processes [as many as cores].")] = None,
     out: Annotated[Path, Parameter(help="Folder of reproduce.html, reproduce.json, pictures and the journal.")] = Path(
         "rsverify-reproduce"
     ),
@@ -41,7 +43,6 @@ def reproduce(
     - `rsverify reproduce --seed 1 --against run/reproduce.json --out again`
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
     from rsverify.errors import InputError
@@ -51,19 +52,13 @@ def reproduce(
     from rsverify.studies.reproduce.writing import write
 
     refuse_unwritable(json)
-    for name, value in (("steps", steps), ("workers", workers)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value}; expected at least 1")
+    refuse_no_workers(workers)
+    if steps is not None and steps < 1:
+        raise InputError(f"steps={steps}; expected at least 1")
     plan = (plans.quick if quick else plans.full)(seed=seed, seeds=seeds, steps=steps)
     earlier = None if against is None else read_record(against, plan)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    to = Console(stderr=True)
-    with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
-        task = bar.add_task("cells", total=None)
-        report = study.reproduce(
-            figure, plan=plan, out=out, workers=workers,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )  # fmt: skip
+    with shown("reproduce") as progress:
+        report = study.reproduce(figure, plan=plan, out=out, workers=workers, progress=progress)
     words = ["rsverify", "reproduce", *([figure] if figure else []), *(["--quick"] if quick else [])]
     words += [f"--{name} {value}" for name, value in (("seeds", seeds), ("steps", steps)) if value is not None]
     words += [f"--seed {seed}"] if seed else []

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, Whole, complain, refuse_unwritable, write_json
+from rsverify.cli.stages import log_on_stderr
+from rsverify.definitions.devices import refuse_device
+from rsverify.errors import refuse_no_workers
+from rsverify.stages import Stages
+
+if TYPE_CHECKING:
+    from rsverify.training.stacked import StackedRun
 
 
 def train(
@@ -34,7 +42,9 @@ def train(
     memory: Annotated[
         str | None, Parameter(help="Bound on saved activations, e.g. 256MiB or 2GiB [64MiB, or one configuration a core].")
     ] = None,
-    workers: Annotated[Whole | None, Parameter(help="Processes on a CPU [as many as torch has threads].")] = None,
+    workers: Annotated[
+        Whole | None, Parameter(allow_leading_hyphen=True, help="Processes on a CPU [as many as torch has threads].")
+    ] = None,
     out: Annotated[Path, Parameter(help="Folder of run.json, curves.csv, curves.png and the checkpoint.")] = Path("rsverify-train"),
     alpha: Alpha = 20.0,
     seed: Seed = 0,
@@ -56,6 +66,8 @@ def train(
     from rsverify.training.device import as_dtype
 
     refuse_unwritable(json)
+    refuse_device(device)
+    refuse_no_workers(workers)
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
             raise _refused(f"{name}={value}; expected at least 1")
@@ -68,18 +80,26 @@ def train(
     names = None if targets is None else [name for name in targets.split(",") if name]
     if names == []:
         raise _refused(f"targets={targets!r} names no linear; expected names, endings or globs such as q,v, or no --targets for all")
-    task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _refused(f"out={str(out)!r} cannot be made ({error.strerror})") from None
-    console = Console(highlight=False)
-    console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
-    with Live(console=console, refresh_per_second=2, transient=True) as live:
-        run = train_stacked(
-            task, wanted, steps=steps, memory=bound, workers=workers, checkpoint=out / "checkpoint.safetensors",
-            report=lambda found: live.update(summary_table(found.to_json(), steps=steps)),
-        )  # fmt: skip
+    console, stages = Console(highlight=False), Stages(__name__)
+    # The table moves where stdout is a terminal; anywhere else the stages are lines on stderr.
+    with contextlib.nullcontext() if console.is_terminal else log_on_stderr("train"):
+        stages(f"load {model or 'the base'}", 0, 1)
+        task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refused(f"out={str(out)!r} cannot be made ({error.strerror})") from None
+        console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
+        with Live(console=console, refresh_per_second=2, transient=True) as live:
+
+            def report(run: StackedRun) -> None:
+                live.update(summary_table(run.to_json(), steps=steps))
+                stages("steps of all configurations", sum(run.steps), len(wanted) * steps)
+
+            stages("steps of all configurations", 0, len(wanted) * steps)
+            run = train_stacked(
+                task, wanted, steps=steps, memory=bound, workers=workers, checkpoint=out / "checkpoint.safetensors", report=report
+            )
     data = {"task": task.name, "hashes": dict(task.hashes), "seed": seed, "asked_steps": steps, **run.to_json()}
     console.print(summary_table(data, steps=steps))
     for c, step in zip(run.configurations, run.diverged, strict=True):

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, as_called, refuse_unwritable, write_json
+from rsverify.cli.stages import log_on_stderr, shown
+from rsverify.definitions.devices import refuse_device
 from rsverify.errors import InputError
 
 
@@ -49,7 +51,6 @@ def verify(
     - `rsverify verify --model ./my-model --config adapter_config.json --text notes.txt`
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from rsverify.report.page import write_page
     from rsverify.report.results import with_command, write_results
@@ -57,6 +58,7 @@ def verify(
     from rsverify.studies import verify as study
 
     refuse_unwritable(json)
+    refuse_device(device)
     problem, adapter_used, rules, alpha_used = None, adapter, rule or study.RULES, alpha
     if model is not None:
         if config is None or text is None:
@@ -65,20 +67,18 @@ def verify(
             raise InputError("--model and --quick contradict each other: --quick touches no model")
         from rsverify.studies.own_model import own_model
 
-        own = own_model(model, config=config, text=text, device=device, seed=seed)
+        with log_on_stderr("verify"):
+            own = own_model(model, config=config, text=text, device=device, seed=seed)
         problem, adapter_used = own.problem, own.adapter
         rules = rule or (own.rule,)
         alpha_used = own.alpha if alpha is None else alpha
     elif config is not None or text is not None:
         raise InputError("--config and --text belong to --model; give --model DIR|ID")
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    to = Console(stderr=True)
-    with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bar:
-        task = bar.add_task("check")
+    with shown("verify") as progress:
         verdict = study.verify(
             adapter_used, rules, optimizers=optimizer or study.OPTIMIZERS, ranks=ranks, expect=expect, quantity=quantity,
             problem=problem, quick=quick, alpha=study.ALPHA if alpha_used is None else alpha_used, seed=seed, device=device, out=out,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            progress=progress,
         )  # fmt: skip
     show(verdict, Console(width=None if sys.stdout.isatty() else 150))
     command = as_called("--out", "--json")

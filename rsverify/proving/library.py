@@ -10,6 +10,7 @@ from pathlib import Path
 from rsverify.errors import UnknownName
 from rsverify.proving.checks import ProofError
 from rsverify.proving.lemma import Lemma, LemmaResult, prove
+from rsverify.stages import Progress, Stages
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -55,15 +56,19 @@ def load(path: Path) -> Lemma:
     return lemma
 
 
-def prove_all(name: str | None = None) -> list[LemmaResult]:
+def prove_all(name: str | None = None, *, progress: Progress | None = None) -> list[LemmaResult]:
     """Run one lemma with everything that it uses, or all of them, in reading order."""
     known = lemmas()
-    if name is None:
-        return [prove(lemma) for lemma in known.values()]
-    if name not in known:
+    if name is not None and name not in known:
         raise UnknownName("lemma", name, known)
-    wanted = needed(name, known)
-    return [prove(lemma) for lemma in known.values() if lemma.name in wanted]
+    wanted = known if name is None else needed(name, known)
+    stages = Stages(__name__, progress)
+    results = []
+    for lemma in known.values():
+        if lemma.name in wanted:
+            stages("run the lemmas", len(results), len(wanted))
+            results.append(prove(lemma))
+    return results
 
 
 def needed(name: str, known: dict[str, Lemma]) -> set[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.devices import refuse_device
+from rsverify.stages import Stages
 from rsverify.training.problem import Problem
 
 
@@ -27,6 +29,8 @@ def own_model(model: str, *, config: Path, text: Path, device: str = "cpu", seed
     from rsverify.interop.lora_config import read_lora_config
     from rsverify.interop.transformers import problem_from_pretrained
 
+    refuse_device(device)
     settings = read_lora_config(config)
+    Stages(__name__)(f"load {model}", 0, 1)
     problem = problem_from_pretrained(model, config=settings, text=text, device=device, seed=seed)
     return OwnModel(problem, settings.adapter, settings.rule, settings.alpha)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting, is_headline, setting
+from rsverify.definitions.devices import refuse_device
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.registry import as_adapter
@@ -19,6 +20,7 @@ from rsverify.records import Claim, Estimate, Measurement, Outcome, Prediction, 
 from rsverify.report.provenance import provenance
 from rsverify.report.results import write_results
 from rsverify.report.words import meaning, notes, sentence
+from rsverify.stages import Progress, Stages
 from rsverify.verdict import MARGIN, expected_outcome, judge, outcome
 
 if TYPE_CHECKING:
@@ -50,8 +52,6 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"quantity": "input_gradient", "statistic": "rms"},
 )
 """The rows for each rule and optimizer; `definitions.claims` says which of them are headline."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -123,6 +123,7 @@ def verify(
         problem: a model with a loss in place of the committed base.
         quick: no training and no torch.
         out: folder for results.json, rewritten after every witness, so that an interruption loses nothing.
+        progress: called with (stage, done, total); each stage is also a line of level INFO of the log `rsverify.studies.verify`.
     Raises: RsverifyError for anything that cannot be meant, before any computation.
     """
     adapter = as_adapter(adapter)
@@ -135,10 +136,9 @@ def verify(
         settings = tuple(s for s in settings if expect is not None or is_headline(s.claim))
     _refuse(asked_rules, estimate_ranks, alpha=alpha, margin=margin, seed=seed)
     folder = writable(out) if out is not None else None
-    if not quick:
-        _refuse_device(device)
-        if problem is None:
-            _refuse_base()
+    refuse_device(device)
+    if not quick and problem is None:
+        _refuse_base()
     table = _Table(
         settings=settings,
         margin=margin,
@@ -150,7 +150,7 @@ def verify(
             **({} if quick else {"train_ranks": list(train_ranks), "train_draws": TRAIN_DRAWS, "dtype": "float64"}),
         },
     )  # fmt: skip
-    report = progress or (lambda what, done, total: None)
+    report = Stages(__name__, progress)
     try:
         stages = [_derive_all(table), _estimate_all(table, estimate_ranks, alpha)]
         stages.append(_skip_training(table) if quick else _measure_all(table, train_ranks, alpha, problem))
@@ -213,19 +213,6 @@ def _refuse(rules: Sequence[ScalingRule], ranks: Sequence[int], *, alpha: float,
         rule.at(ranks, alpha)
 
 
-def _refuse_device(device: str) -> None:
-    kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise InputError(f"device={device!r}; expected cpu or cuda")
-    if kind == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError(
-                f"device={device!r} is not there: torch sees no CUDA device; use --device cpu, or install a CUDA build of torch"
-            )
-
-
 def _refuse_base() -> None:
     """Refuse a damaged base before the other witnesses have worked for nothing."""
     from rsverify.training.base import check_base
@@ -249,6 +236,7 @@ def _silence(table: _Table, claim: Claim, witness: str, reason: str) -> None:
 def _derive_all(table: _Table) -> Iterator[tuple[str, int, int]]:
     from rsverify.symbolic import derive
 
+    yield "derive", 0, len(table.settings)
     for index, s in enumerate(table.settings, start=1):
         try:
             table.predicted[s.claim] = derive(s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim))
@@ -264,6 +252,7 @@ def _estimate_all(table: _Table, ranks: tuple[int, ...], alpha: float) -> Iterat
 
     # Every point of every curve, every exponent, and as many again for training.
     statements = len(table.settings) * 2 * (len(ranks) + 1)
+    yield "simulate", 0, len(table.settings)
     for index, s in enumerate(table.settings, start=1):
         try:
             table.estimated[s.claim] = estimate(
@@ -285,7 +274,7 @@ def _simulated(claim: Claim, ranks: tuple[int, ...]) -> tuple[int, ...]:
 def _skip_training(table: _Table) -> Iterator[tuple[str, int, int]]:
     for s in table.settings:
         _silence(table, s.claim, "training", "not asked: --quick trains nothing")
-    yield "train", 1, 1
+    yield from ()
 
 
 def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: Problem | None) -> Iterator[tuple[str, int, int]]:
@@ -308,6 +297,7 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
     by_optimizer: dict[str, list[Setting]] = {}
     for s in table.settings:
         by_optimizer.setdefault(s.optimizer.text, []).append(s)
+    yield "train", 0, len(by_optimizer)
     # One pass for each optimizer, so that an interruption keeps the passes before it; the draws of A are the same in all.
     for index, group in enumerate(by_optimizer.values(), start=1):
         answers: Mapping[Claim, Measurement | str] = measure_all(
@@ -321,7 +311,7 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
         yield "train", index, len(by_optimizer)
     yield "controls", 0, 1
     table.measured = controlled(table.settings, table.measured, problem=problem, alpha=alpha, seed=table.made.seed, float64=not own)
-    yield "train", 1, 1
+    yield "controls", 1, 1
 
 
 def _asked(claim: Claim) -> dict[str, Any]:

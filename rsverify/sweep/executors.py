@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from rsverify.errors import InputError, suggest
+from rsverify.errors import InputError, refuse_no_workers, suggest
 from rsverify.sweep.cells import one_thread
 
 KINDS = ("processes", "serial", "dask")
@@ -41,8 +41,7 @@ def open_executor(kind: str = "processes", *, workers: int | None = None, schedu
     """
     if kind not in KINDS:
         raise InputError(f"executor={kind!r} is not known{suggest(kind, KINDS)}")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers}; expected a whole number from 1")
+    refuse_no_workers(workers)
     if (scheduler is not None) != (kind == "dask"):
         raise InputError(f"executor={kind!r}, scheduler={scheduler!r}: dask needs --scheduler tcp://host:port, and nothing else takes it")
     if kind == "serial":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rsverify.definitions.devices import refuse_device
 from rsverify.errors import InputError
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -14,18 +15,8 @@ def as_device(device: str | torch.device) -> torch.device:
 
     Raises: InputError where the name means nothing or torch sees no such device.
     """
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device={str(device)!r} is not a device; expected cpu, cuda or cuda:<index>") from None
-    if found.type == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError(f"device={str(device)!r} is not available: torch sees no CUDA device; use --device cpu")
-        if (found.index or 0) >= torch.cuda.device_count():
-            raise InputError(f"device={str(device)!r} is not available: torch sees {torch.cuda.device_count()} CUDA device(s)")
-    elif found.type != "cpu":
-        raise InputError(f"device={str(device)!r} is not supported; expected cpu, cuda or cuda:<index>")
-    return found
+    refuse_device(device)
+    return torch.device(device)
 
 
 def as_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsverify.errors import InputError
+from rsverify.errors import InputError, refuse_no_workers
 from rsverify.training import compact
 from rsverify.training.attach import find_targets, linear_at
 from rsverify.training.blocklinear import Switch, patched
@@ -163,6 +163,7 @@ def train_stacked(
     Raises: InputError before any work for what cannot be trained or a checkpoint of another run, with the reason; BudgetError where
         memory does not suffice.
     """
+    refuse_no_workers(workers)
     chosen = _checked(task, configurations, steps)
     ranked = order(chosen)
     weight = linear_at(task.model, task.targets[0]).weight

@@ -49,7 +49,12 @@ def no_work(monkeypatch, tmp_path):
         (["--optimizer", "adamw:epsi=1"], "did you mean 'eps'"),
         (["--adapter", "lorra"], "did you mean 'lora'"),
         (["--quantity", "updat", "--expect", "stable"], "did you mean 'update'"),
-        (["--device", "tpu"], "expected cpu or cuda"),
+        (["--device", "tpu"], "expected cpu, cuda or cuda:<index>"),
+        (["--device", "tpu", "--quick"], "expected cpu, cuda or cuda:<index>"),
+        (["--device", "cuda:99", "--quick"], "is not there"),
+        (["--device", "cpu:3"], "expected cpu, cuda or cuda:<index>"),
+        (["--device", "cuda:-1", "--quick"], "expected cpu, cuda or cuda:<index>"),
+        (["--device", "tpu", "--model", "x", "--config", "x", "--text", "x"], "expected cpu, cuda or cuda:<index>"),
         (["--expect", "stabel"], "stabel"),
         (["--rnaks", "4,8"], "rnaks"),
         (["--json", "no/such/folder/x.json"], "does not exist"),
@@ -63,6 +68,39 @@ def test_refused(capsys, words, said):
     assert code == 2
     assert said in message
     assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    "verb", [["train", "lora"], ["reproduce"], ["reproduce", "--quick"], ["atlas"], ["atlas", "--quick"]], ids=" ".join
+)
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_no_workers(capsys, verb, workers):
+    """Every verb that has --workers; a ZeroDivisionError of `train` once."""
+    code, message = run(capsys, *verb, "--workers", workers)
+    assert code == 2
+    assert f"workers={workers}; expected a whole number from 1" in message
+
+
+def test_no_workers_of_the_functions(tmp_path):
+    from rsverify.errors import InputError
+    from rsverify.studies.atlas import atlas
+    from rsverify.studies.reproduce import plan, study
+    from rsverify.training import train_stacked
+
+    for call in (
+        lambda: atlas(["lora"], workers=0),
+        lambda: study.reproduce(plan=plan.quick(seed=0), out=tmp_path, workers=-1),
+        lambda: train_stacked(None, [], workers=0),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match="expected a whole number from 1"):
+            call()
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "", "cpu:3", "meta", "cuda:x"])
+def test_train_on_a_device_that_is_not_there(capsys, device):
+    code, message = run(capsys, "train", "lora", "--device", device)
+    assert code == 2
+    assert f"device={device!r} is not" in message
 
 
 def test_cuda_that_is_not_there(capsys):

@@ -85,7 +85,7 @@ def test_what_cannot_be_stacked_is_refused_with_what_can(adapter, why, tmp_path,
         (["--lr", "fast"], "lr='fast'"),
         (["--seeds", "0"], "seeds=0"),
         (["--ranks", "0"], "0 is not a rank"),
-        (["--device", "cuda:77"], "not available"),
+        (["--device", "cuda:77"], "is not there"),
         (["--model", "/nowhere/at/all"], "cannot be loaded"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -12,11 +12,12 @@ from typing import Any
 
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.rules import ALPHA, ScalingRule
-from rsverify.errors import InputError, RuleError
+from rsverify.errors import InputError, RuleError, refuse_no_workers
 from rsverify.records import Agreement, Claim, Estimate, Measurement, Outcome, Prediction, Row, StableScaling, from_json
 from rsverify.report.provenance import provenance
 from rsverify.report.rooms import room_hashes
 from rsverify.report.words import meaning
+from rsverify.stages import Progress, Stages
 from rsverify.studies.atlas import cells
 from rsverify.studies.atlas.answers import answer_of, sentence_of, speaking, witnesses_of
 from rsverify.studies.atlas.fingerprint import fingerprint
@@ -47,8 +48,6 @@ ROOMS = (
 """The source that decides the numbers of the atlas."""
 QUICK_SILENCE = "not asked: --quick simulates a few variants only, beyond the widths"
 LIBRARY_QUICK = "not asked: --quick leaves PEFT's own layers out"
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -140,15 +139,17 @@ def atlas(
         journal: file that keeps finished cells, so that the same call goes on where it was stopped.
     Raises: UnknownName, InputError, RuleError before any computation; JournalError where the journal is another run's.
     """
+    refuse_no_workers(workers)
     plan = _plan(tuple(names), optimizers, quick, match_at, reference, alpha, seed, margin, error_budget)
     said = _Answers()
-    report = progress or (lambda what, done, total: None)
+    report = Stages(__name__, progress)
     with ExitStack() as stack:
         kept = stack.enter_context(Journal(journal, Identity("atlas", plan.settings))) if journal is not None else None
         kind = "serial" if workers == 1 or quick else "processes"
         pool = stack.enter_context(open_executor(kind, workers=None if kind == "serial" else workers or min(2, os.cpu_count() or 1)))
 
         def run(jobs: Sequence[tuple[str, Case, str, dict[str, Any]]], what: str) -> None:
+            report(what, 0, len(jobs))
             asked = [_cell(plan, *job) for job in jobs]
             done = run_sweep(asked, journal=kept, executor=pool, progress=lambda n, total, cell: report(what, n, total))
             for (function, case, rule, question), outcome in zip(jobs, done, strict=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsverify.errors import InputError
+from rsverify.errors import InputError, refuse_no_workers
 from rsverify.report.rooms import room_hashes
+from rsverify.stages import Progress, Stages
 from rsverify.studies.reproduce.figure import Figure, Foretold, as_figures
 from rsverify.studies.reproduce.judging import Finding
 from rsverify.studies.reproduce.plan import Plan
@@ -24,8 +25,6 @@ CODE = (
     "rsverify/statistics/wishart.py",
 )  # fmt: skip
 """The source that the numbers of cells depend on: a journal of other code is refused, one of other words is not."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -73,23 +72,27 @@ def reproduce(
     Raises: UnknownName for an unknown figure; InputError for a folder that cannot be written; JournalError for a journal of
         another plan, other versions or other code; SweepFailed.
     """
+    refuse_no_workers(workers)
     chosen = as_figures(figure)
+    report = Stages(__name__, progress)
     refuse_unwritable_folder(out)
     identity = Identity("reproduce", settings={**plan.to_dict(), **room_hashes(CODE)})
     with Journal(out / "journal.sqlite", identity) as journal:
+        report("predict", 0, 1)
         foretold = {f.name: f.prediction(plan) for f in chosen}
         _write_predictions(foretold, out / "predictions.json")
         if executor is not None:
-            results, resumed = _run(chosen, plan, journal, executor, progress)
+            results, resumed = _run(chosen, plan, journal, executor, report)
         else:
             with open_executor("processes", workers=workers) as pool:
-                results, resumed = _run(chosen, plan, journal, pool, progress)
+                results, resumed = _run(chosen, plan, journal, pool, report)
+        report("timings and figures", 0, 1)
         resumed += _run_alone(chosen, plan, journal, results)
         sections = tuple(_section(f, plan, results, foretold[f.name]) for f in chosen)
         return Report(plan, sections, len(results.of_cell), resumed, journal.seconds())
 
 
-def _run(chosen: Sequence[Figure], plan: Plan, journal: Journal, executor: Executor, progress: Progress | None) -> tuple[Results, int]:
+def _run(chosen: Sequence[Figure], plan: Plan, journal: Journal, executor: Executor, progress: Progress) -> tuple[Results, int]:
     results, resumed = Results(plan), 0
     for turn in range(ROUNDS):
         wanted: dict[str, Cell] = {}
@@ -102,8 +105,10 @@ def _run(chosen: Sequence[Figure], plan: Plan, journal: Journal, executor: Execu
         what = "runs" if turn == 0 else f"refinement {turn}"
         # The longest first: a long cell begun last leaves the other core idle.
         cells = sorted(wanted.values(), key=_cost, reverse=True)
-        told = (lambda done, total, cell, what=what: progress(what, done, total)) if progress else None
-        for outcome in run_sweep(cells, journal=journal, executor=executor, progress=told):
+        progress(what, 0, len(cells))
+        for outcome in run_sweep(
+            cells, journal=journal, executor=executor, progress=lambda done, total, cell, what=what: progress(what, done, total)
+        ):
             results.add(outcome.cell, outcome.result)
             resumed += outcome.resumed
     raise InputError(f"figures asked for new cells {ROUNDS} times: this is our bug")
