@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rsverify.errors import InputError
 from rsverify.interop.decoder import decoder_of
 from rsverify.interop.lora_config import LoraSettings
+from rsverify.interop.placement import Placement, linears_alone, place
 from rsverify.statistics.streams import stream
 from rsverify.training.attach import find_targets
 from rsverify.training.device import as_device
@@ -34,7 +35,10 @@ def problem_from_pretrained(
     """
     transformers = _library()
     written = _read(text)
-    loaded = _causal(transformers, model, dtype=torch.float64, attention="eager").to(device)
+    loaded = _causal(transformers, model, dtype=torch.float64, attention="eager")
+    placement = place(loaded, config)
+    targets = linears_alone(placement)
+    loaded = loaded.to(device)
     replace_conv1d(loaded)
     ids = _ids(transformers, model, written, loaded.config.vocab_size)
     need = tokens * sequences
@@ -46,9 +50,18 @@ def problem_from_pretrained(
     def loss() -> Tensor:
         return next_token_loss(loaded(input_ids=batch, use_cache=False).logits, batch)
 
-    targets = match_targets(loaded, config.target_modules)
     hashes = {"checkpoint": weights_hash(loaded), "text": hashlib.sha256(written.encode()).hexdigest()}
-    return Problem(f"{type(loaded).__name__}, {len(targets)} adapted linears", loaded, loss, targets, hashes)
+    name = f"{type(loaded).__name__}, {len(targets)} adapted linears"
+    return Problem(name, loaded, loss, targets, hashes, notes=(*_adaptation(placement), *config.notes))
+
+
+def _adaptation(placement: Placement) -> Iterator[str]:
+    """What is adapted and what would be trained beside it, in sentences."""
+    yield f"{placement.summary}; {placement.parameters:,} parameters at the config's own rank."
+    if placement.beside:
+        names = ", ".join(name for name, _ in placement.beside[:3]) + (", ..." if len(placement.beside) > 3 else "")
+        total = sum(size for _, size in placement.beside)
+        yield f"Beside the adapters the config trains {total:,} parameters ({names}); no row is about them, they stay as they are here."
 
 
 def task_from_pretrained(
@@ -140,13 +153,63 @@ def _library() -> Any:
 
 
 def _causal(transformers: Any, model: str, *, dtype: torch.dtype, attention: str) -> Any:
+    """The model with the weights of its checkpoint, all of them, and seen to predict a token from those before it."""
+    chosen = {"dtype": dtype, "attn_implementation": attention, "output_loading_info": True}
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=attention).eval()
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        try:
+            loaded, info = transformers.AutoModelForCausalLM.from_pretrained(model, **chosen)
+        except ValueError as error:  # some kinds have one attention alone
+            if "attn_implementation" not in str(error) and "eager" not in str(error):
+                raise
+            loaded, info = transformers.AutoModelForCausalLM.from_pretrained(model, **chosen | {"attn_implementation": "eager"})
+    except Exception as error:  # a damaged file, a missing library, a config of another kind: each loader fails in its own way
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
         raise InputError(
             f"model={model!r} cannot be loaded as a causal language model ({reason}); give its folder, or a hub name"
         ) from None
+    loaded = loaded.eval()
+    if hasattr(loaded.config, "_experts_implementation"):
+        loaded.config._experts_implementation = "eager"  # grouped products of experts refuse float64
+    _refuse_incomplete(model, info)
+    _refuse_not_finite(model, loaded)
+    _refuse_bidirectional(model, loaded)
+    return loaded
+
+
+def _refuse_incomplete(model: str, info: Mapping[str, Any]) -> None:
+    """Refuse weights that the checkpoint lacks: the library would draw them at random, another model at each call."""
+    for what, words in (("missing_keys", "lacks"), ("mismatched_keys", "holds in another shape")):
+        names = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get(what) or ())
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise InputError(
+                f"model={model!r}: the checkpoint {words} {len(names)} of the model's weights ({shown}); they would be drawn at random."
+                " Was it saved without its head, or is its config.json that of another class?"
+            )
+
+
+def _refuse_not_finite(model: str, loaded: nn.Module) -> None:
+    for name, weight in loaded.state_dict().items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            count = int((~torch.isfinite(weight)).sum())
+            raise InputError(
+                f"model={model!r}: {count} of {weight.numel():,} entries of {name} are not finite; nothing can be measured on it"
+            )
+
+
+def _refuse_bidirectional(model: str, loaded: Any) -> None:
+    """Refuse a model whose answer at a token depends on later ones: its next-token loss is no loss of it."""
+    ids = torch.arange(8)[None] % loaded.config.vocab_size
+    other = ids.clone()
+    other[0, -1] = (other[0, -1] + 1) % loaded.config.vocab_size
+    with torch.no_grad():
+        before, after = (loaded(input_ids=tokens, use_cache=False).logits[0, :-1].double() for tokens in (ids, other))
+    # A causal mask gives equal numbers up to the order of sums; a bidirectional model differs by some share of its logits.
+    if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.std()) + 1e-12):
+        raise InputError(
+            f"model={model!r} is bidirectional: what it says at a token changes with later tokens, so that a next-token loss is not its"
+            " own; verify measures causal language models"
+        )
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -211,6 +274,8 @@ def _ids(transformers: Any, model: str, text: str, vocabulary: int) -> list[int]
     except Exception:  # a folder without tokenizer files fails in many ways, by the kind of model
         found = []
     if found:  # some kinds make an empty tokenizer from nothing, which makes no tokens
+        if max(found) >= vocabulary:
+            raise InputError(f"model={model!r}: its tokenizer gives token {max(found)}, its vocabulary ends at {vocabulary - 1}")
         return found
     if vocabulary < 256:
         raise InputError(f"model={model!r} has no tokenizer, and its vocabulary of {vocabulary} is too small for bytes")

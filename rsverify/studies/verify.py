@@ -69,6 +69,8 @@ class _Table:
     estimated: dict[Claim, Estimate] = field(default_factory=dict)
     measured: dict[Claim, Measurement] = field(default_factory=dict)
     silent: dict[Claim, dict[str, str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    """What the model itself has to be told of, before the notes on the rows."""
 
     def rows(self) -> tuple[Row, ...]:
         found = []
@@ -95,7 +97,7 @@ class _Table:
             answer = outcome(rows) if self.expect is None else expected_outcome(rows, self.expect)
         made = dataclasses.replace(self.made, hashes=dict(self.hashes), settings=dict(self.details))
         words = sentence(rows, answer, expect=self.expect, complete=complete)
-        return Verdict(answer, complete, rows, made, self.question, words, notes(rows))
+        return Verdict(answer, complete, rows, made, self.question, words, (*self.remarks, *notes(rows)))
 
 
 def verify(
@@ -292,7 +294,8 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
     if problem is None:
         problem = fine_tuning_problem(seed=table.made.seed, device=table.made.device)
     table.hashes.update(problem.hashes)
-    table.details["model"] = problem.name
+    table.details |= {"model": problem.name, "adapted": list(problem.targets)}
+    table.remarks = problem.notes
     level = level_for(ERROR_BUDGET, 2 * len(table.settings))
     by_optimizer: dict[str, list[Setting]] = {}
     for s in table.settings:

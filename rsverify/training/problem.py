@@ -13,7 +13,7 @@ class Problem:
     """A frozen model, its loss on one fixed batch, and the names of the linears to adapt.
 
     `loss()` runs the model as it now stands (adapters attached or not) and returns a scalar in the model's dtype.
-    `hashes` names the checkpoint and text behind it, for provenance.
+    `hashes` names the checkpoint and text behind it, for provenance; `notes` are sentences on the model for the verdict to repeat.
     """
 
     name: str
@@ -21,3 +21,4 @@ class Problem:
     loss: Callable[[], Tensor]
     targets: tuple[str, ...]
     hashes: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
