@@ -19,8 +19,8 @@ from rsverify.montecarlo.calibration import calibrate
 from rsverify.montecarlo.curve import magnitude
 from rsverify.montecarlo.engines import sampler_for
 from rsverify.montecarlo.exponent import coefficients
+from rsverify.montecarlo.problem import make_problem
 from rsverify.montecarlo.samplers import Task
-from rsverify.montecarlo.sampling import make_problem
 from rsverify.statistics.intervals import slope_weights
 
 LORA = Adapter("lora-gaussian", "o r, r i -> o i", B=Zero(), A=Gaussian("1/sqrt(i)"))

@@ -29,9 +29,10 @@ from _evidence import rooms
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import setting
 from rsverify.definitions.laws import Gaussian, Zero
-from rsverify.montecarlo import Budget, estimate, gram
+from rsverify.montecarlo import Budget, estimate
 from rsverify.montecarlo.engines import Task, sampler_for
-from rsverify.montecarlo.sampling import make_problem
+from rsverify.montecarlo.gram import spans
+from rsverify.montecarlo.problem import make_problem
 from rsverify.records import to_json
 from rsverify.report.provenance import provenance
 
@@ -126,11 +127,11 @@ def path_error(cases: int) -> float:
         rng = np.random.default_rng(case)
         rank, steps = int(rng.integers(1, 65)), int(rng.integers(1, 9))
         A = rng.standard_normal((rank, D_IN)) / D_IN**0.5
-        data = gram.span(PROBLEM.x)
+        data = spans.span(PROBLEM.x)
         AQ = A @ data.Q
         W, gamma = (AQ.T @ AQ)[None], ALPHA / rank**0.5
-        state = gram.train(data.R, gram.Linear(PROBLEM.v), setting(ADAPTER, RULE).optimizer, gamma=gamma, lr=rate(steps), steps=steps)
-        y = gram.outputs(state, W, data.R, gamma)
+        state = spans.train(data.R, spans.Linear(PROBLEM.v), setting(ADAPTER, RULE).optimizer, gamma=gamma, lr=rate(steps), steps=steps)
+        y = spans.outputs(state, W, data.R, gamma)
         theirs = materialised(rank, 1, steps, rng, A)[0]
         worst = max(worst, abs(float((y * y).mean()) / theirs - 1))
     return worst

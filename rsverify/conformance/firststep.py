@@ -22,7 +22,7 @@ from rsverify.definitions.optimizers import as_optimizer
 from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import RsverifyError
 from rsverify.montecarlo.curve import Magnitude, magnitude
-from rsverify.montecarlo.sampling import make_problem
+from rsverify.montecarlo.problem import make_problem
 from rsverify.statistics.design import LEAST_DRAWS
 from rsverify.statistics.intervals import level_for, normal_quantile, student_quantile
 from rsverify.statistics.streams import stream

@@ -15,11 +15,11 @@ from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import Diverged, InputError
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.curve import influences, magnitude
+from rsverify.montecarlo.dense.observables import check_askable
 from rsverify.montecarlo.engines import sampler_for
 from rsverify.montecarlo.exponent import fit_influences
-from rsverify.montecarlo.observables import check_askable
+from rsverify.montecarlo.problem import make_problem
 from rsverify.montecarlo.samplers import Task
-from rsverify.montecarlo.sampling import make_problem
 from rsverify.records import Claim
 from rsverify.statistics.design import LEAST_DRAWS
 

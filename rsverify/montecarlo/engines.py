@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from rsverify.definitions.claims import Setting
 from rsverify.errors import InputError, UnknownName
-from rsverify.montecarlo import channel_sampler, gram_sampler
-from rsverify.montecarlo.channel_sampler import ChannelSampler
-from rsverify.montecarlo.dense_sampler import DenseSampler
-from rsverify.montecarlo.gram_sampler import GramSampler
+from rsverify.montecarlo.channels import sampler as channel_sampler
+from rsverify.montecarlo.channels.sampler import ChannelSampler
+from rsverify.montecarlo.dense.sampler import DenseSampler
+from rsverify.montecarlo.gram import sampler as gram_sampler
+from rsverify.montecarlo.gram.sampler import GramSampler
 from rsverify.montecarlo.samplers import Sample, Sampler, Task
 
 __all__ = ["ENGINES", "Sample", "Sampler", "Task", "sampler_for", "silent_engines"]

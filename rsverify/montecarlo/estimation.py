@@ -13,12 +13,12 @@ from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import BudgetError, InputError
 from rsverify.montecarlo.budget import Budget
+from rsverify.montecarlo.dense.observables import check_askable
 from rsverify.montecarlo.engines import sampler_for
-from rsverify.montecarlo.modules import Build, ModuleSampler, module_setting
-from rsverify.montecarlo.observables import check_askable
+from rsverify.montecarlo.module.sampler import Build, ModuleSampler, module_setting
+from rsverify.montecarlo.problem import make_problem
 from rsverify.montecarlo.procedure import Progress, Question, answer
 from rsverify.montecarlo.samplers import Task
-from rsverify.montecarlo.sampling import make_problem
 from rsverify.records import Estimate, Prediction
 from rsverify.statistics.design import LEAST_DRAWS
 from rsverify.statistics.intervals import level_for

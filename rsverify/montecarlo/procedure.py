@@ -13,7 +13,7 @@ import numpy as np
 from rsverify.errors import Diverged, InputError
 from rsverify.montecarlo.curve import POWERS, KnownCurve, Magnitude, limit_exponent, magnitude
 from rsverify.montecarlo.exponent import Fit, fit_exponent
-from rsverify.montecarlo.isotropic import isotropic
+from rsverify.montecarlo.gram.isotropic import isotropic
 from rsverify.montecarlo.planning import Aim, Pilot, excess, plan, spreads
 from rsverify.montecarlo.samplers import Sample, Sampler
 from rsverify.montecarlo.sequential import Inquiry, run_sequence

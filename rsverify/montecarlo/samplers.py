@@ -18,7 +18,7 @@ import numpy as np
 from rsverify.definitions.claims import Setting
 from rsverify.errors import InputError
 from rsverify.montecarlo.budget import Budget
-from rsverify.montecarlo.dense import Problem
+from rsverify.montecarlo.problem import Problem
 
 WORKERS = min(4, os.cpu_count() or 1)
 T = TypeVar("T")

@@ -11,12 +11,12 @@ from rsverify.definitions.claims import setting
 from rsverify.definitions.laws import Gaussian, KaimingUniform, Orthonormal, Uniform, Zero, frozen
 from rsverify.definitions.optimizers import as_optimizer, scalar_reference
 from rsverify.errors import BudgetError, InputError
-from rsverify.montecarlo import channels
 from rsverify.montecarlo.budget import Budget
-from rsverify.montecarlo.channel_rows import CHANNELS, Rows, blocks
-from rsverify.montecarlo.channel_sampler import ChannelSampler
+from rsverify.montecarlo.channels import moves
+from rsverify.montecarlo.channels.sampler import ChannelSampler
 from rsverify.montecarlo.engines import Task, sampler_for, silent_engines
-from rsverify.montecarlo.sampling import make_problem
+from rsverify.montecarlo.gram.rows import CHANNELS, Rows, blocks
+from rsverify.montecarlo.problem import make_problem
 from rsverify.statistics.rounding import sum_of_products_bound
 
 GAUSSIAN = Adapter("lora-gaussian", "o r, r i -> o i", B=Zero(), A=Gaussian("1/sqrt(i)"))
@@ -66,28 +66,28 @@ def test_equal_to_the_loops_over_the_same_rows(optimizer, adapter, steps):
     # Five contractions in a row, on numbers below 3 each. A sign of an entry of rounding's size could differ: none here is so small.
     bound = 1e2 * sum_of_products_bound(terms=rank * 7 * 2, factors=6, magnitude=1e2)
     assert bound < 1e-9
-    np.testing.assert_allclose(scale * channels.terms(run, "update", z, gamma)[0].value[0], y, rtol=0, atol=bound)
-    np.testing.assert_allclose(channels.terms(run, "loss_decrease", z, gamma)[0].value[0], decrease, rtol=0, atol=bound)
-    squares = channels.terms(run, "gradients", z, gamma)
+    np.testing.assert_allclose(scale * moves.terms(run, "update", z, gamma)[0].value[0], y, rtol=0, atol=bound)
+    np.testing.assert_allclose(moves.terms(run, "loss_decrease", z, gamma)[0].value[0], decrease, rtol=0, atol=bound)
+    squares = moves.terms(run, "gradients", z, gamma)
     np.testing.assert_allclose([run.shrunk**2 * squares[0].value[0], gamma**2 * squares[1].value[0]], [of_b, of_a], rtol=0, atol=bound)
-    inside = scale * channels.terms(run, "input_gradient", z, gamma)[0].value[0]
+    inside = scale * moves.terms(run, "input_gradient", z, gamma)[0].value[0]
     np.testing.assert_allclose(inside, run.data.Q.T @ back, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("kind", ["factor dropped", "sign", "rate of B", "decay of A"])
 def test_the_loops_catch_a_wrong_channel(monkeypatch, kind):
-    right, optimizer = channels.Run.b, "adamw:weight_decay=3,lr_ratio=4"
+    right, optimizer = moves.Run.b, "adamw:weight_decay=3,lr_ratio=4"
     task = _task(optimizer=optimizer)
     gamma = 0.3
     A = np.random.default_rng(3).standard_normal((5, 7))
     y = _loops(A, task.problem, as_optimizer(optimizer), gamma=gamma, lr=task.lr, steps=1, a_trained=True)[0]
     if kind == "decay of A":
-        monkeypatch.setattr(channels.Run, "shrunk", 1.0)
+        monkeypatch.setattr(moves.Run, "shrunk", 1.0)
     else:
         wrong = {"factor dropped": lambda b: b / 2, "sign": lambda b: -b, "rate of B": lambda b: b / 4}[kind]
-        monkeypatch.setattr(channels.Run, "b", lambda self, g: wrong(right(self, g)))
+        monkeypatch.setattr(moves.Run, "b", lambda self, g: wrong(right(self, g)))
     run = ChannelSampler(task).run
-    shown = gamma * run.shrunk * channels.terms(run, "update", (A @ run.data.Q)[None], gamma)[0].value[0]
+    shown = gamma * run.shrunk * moves.terms(run, "update", (A @ run.data.Q)[None], gamma)[0].value[0]
     assert np.abs(shown - y).max() > 0.05 * np.abs(y).max()
 
 
@@ -146,11 +146,11 @@ def test_a_shared_sum_is_that_of_each_rank():
     task = _task(optimizer="signsgd")
     shared = ChannelSampler(task).nested((4, 10, 40), "shared", 8)
     unshared = ChannelSampler(task)
-    degree, channels.degree = channels.degree, lambda optimizer, steps: None
+    degree, moves.degree = moves.degree, lambda optimizer, steps: None
     try:
         found = unshared.nested((4, 10, 40), "shared", 8)
     finally:
-        channels.degree = degree
+        moves.degree = degree
     for one, other in zip(shared, found, strict=True):
         np.testing.assert_allclose(one.values, other.values, rtol=1e-12)
 

@@ -7,9 +7,10 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Uniform, Zero, frozen
 from rsverify.definitions.optimizers import as_optimizer, optimizers, scalar_reference
 from rsverify.errors import InputError
-from rsverify.montecarlo.dense import Engine, Problem
-from rsverify.montecarlo.naive import NaiveAdapter
-from rsverify.montecarlo.sampling import draw_block, make_problem
+from rsverify.montecarlo.dense.drawing import draw_block
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.naive import NaiveAdapter
+from rsverify.montecarlo.problem import Problem, make_problem
 from rsverify.montecarlo.updates import apply_step
 from rsverify.statistics.rounding import sum_of_products_bound
 

@@ -9,7 +9,7 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Zero, frozen
 from rsverify.errors import BudgetError, Diverged, InputError
 from rsverify.montecarlo import Budget, estimate
-from rsverify.montecarlo import dense as dense_module
+from rsverify.montecarlo.dense.engine import Engine
 from rsverify.records import Estimate, dumps, loads
 
 GAUSSIAN = Adapter("lora-gaussian", "o r, r i -> o i", B=Zero(), A=Gaussian("1/sqrt(i)"))
@@ -39,13 +39,13 @@ def test_the_exact_curve_lies_in_the_intervals(probe):
 @pytest.mark.statistical
 @pytest.mark.parametrize("wrong", ["gamma dropped", "factor two", "sign flipped"])
 def test_the_ratio_check_catches_a_wrong_engine(monkeypatch, wrong):
-    right = dense_module.Engine.gradients
+    right = Engine.gradients
 
     def mutated(self, factors, problem, draws):
         by = {"gamma dropped": 1 / self.gamma, "factor two": 2.0, "sign flipped": -1.0}[wrong]
         return {name: None if g is None else by * g for name, g in right(self, factors, problem, draws).items()}
 
-    monkeypatch.setattr(dense_module.Engine, "gradients", mutated)
+    monkeypatch.setattr(Engine, "gradients", mutated)
     e = estimate(GAUSSIAN, "alpha/r", ranks=(64, 256), statistic="projection", engine="dense", **TABLE)
     d, r = e.data, np.asarray((64, 256), dtype=float)
     exact = (20 / r) ** 2 * d["lr"] * r * d["x_norm2"] / d["d_in"]

@@ -11,11 +11,10 @@ from rsverify.definitions.claims import setting
 from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Orthonormal, Uniform, Zero, frozen
 from rsverify.definitions.optimizers import as_optimizer
 from rsverify.errors import BudgetError, InputError
-from rsverify.montecarlo import gram
 from rsverify.montecarlo.budget import Budget
-from rsverify.montecarlo.dense import Problem
 from rsverify.montecarlo.engines import Task, sampler_for, silent_engines
-from rsverify.montecarlo.sampling import make_problem
+from rsverify.montecarlo.gram import spans
+from rsverify.montecarlo.problem import Problem, make_problem
 
 GAUSSIAN = Adapter("lora-gaussian", "o r, r i -> o i", B=Zero(), A=Gaussian("1/sqrt(i)"))
 
@@ -60,12 +59,12 @@ def _case(number):
     steps = int(rng.integers(1, 9))
     kind = number % 4
     if kind == 0:
-        loss = gram.Linear(rng.standard_normal((p, n)))
+        loss = spans.Linear(rng.standard_normal((p, n)))
     elif kind == 1:  # a batch at each step: the other samples have no signal
-        loss = gram.Linear(rng.standard_normal((steps, p, n)) * (rng.random((steps, 1, n)) < 0.6))
+        loss = spans.Linear(rng.standard_normal((steps, p, n)) * (rng.random((steps, 1, n)) < 0.6))
     else:
         batches = tuple(tuple(int(i) for i in rng.permutation(n)[: int(rng.integers(1, n + 1))]) for _ in range(kind - 2 + 1))
-        loss = gram.SquaredError(rng.standard_normal((p, n)), batches if kind == 3 else ())
+        loss = spans.SquaredError(rng.standard_normal((p, n)), batches if kind == 3 else ())
     names = ["sgd", "momentum", "sgd:weight_decay=0.1", "momentum:weight_decay=0.05,momentum=0.5", "sgd:lr_ratio=3", "sgd:clip=0.4",
              "normalized-sgd", "momentum:clip=1,lr_ratio=2"]  # fmt: skip
     optimizer = as_optimizer(names[number % len(names)])
@@ -74,7 +73,7 @@ def _case(number):
 
 
 def _signal(loss):
-    if isinstance(loss, gram.Linear):
+    if isinstance(loss, spans.Linear):
         return lambda t, y: loss.signal(t, None).tolist()
 
     def squared(t, y):
@@ -85,14 +84,14 @@ def _signal(loss):
     return squared
 
 
-def _both(number, gamma=0.7, lr=0.05, train=gram.train):
+def _both(number, gamma=0.7, lr=0.05, train=spans.train):
     """Outputs on samples and two probes: of the Gram engine and of the loops, from the same A."""
     X, A, probes, loss, optimizer, steps, trained, p = _case(number)
-    data = gram.span(X, probes)
+    data = spans.span(X, probes)
     AQ = A @ data.Q
     W = (AQ.T @ AQ)[None]
     state = train(data.R, loss, optimizer, gamma=gamma, lr=lr, steps=steps, W=W, trained=trained)
-    mine = gram.outputs(state, W, np.concatenate([data.R, data.R_probe], axis=1), gamma)[0]
+    mine = spans.outputs(state, W, np.concatenate([data.R, data.R_probe], axis=1), gamma)[0]
     o = optimizer
     B, A_after, y = loops(
         A, X.tolist(), _signal(loss), p=p, gamma=gamma, lr=lr, steps=steps, decay=o.option("weight_decay"),
@@ -119,7 +118,7 @@ def test_pathwise_equal_to_the_materialised_run_in_200_cases():
 
 @pytest.mark.parametrize("kind", ["sign of B's step", "gamma dropped", "M not fed back", "momentum forgets decay", "factor transposed"])
 def test_the_loops_catch_a_wrong_recursion(monkeypatch, kind):
-    right = gram.gradients
+    right = spans.gradients
 
     def mutant(state, R, V, gamma):
         gP, gM = right(state, R, V, gamma)
@@ -133,10 +132,10 @@ def test_the_loops_catch_a_wrong_recursion(monkeypatch, kind):
             return gP, np.swapaxes(gM, -1, -2)
         return gP, gM
 
-    monkeypatch.setattr(gram, "gradients", mutant)
+    monkeypatch.setattr(spans, "gradients", mutant)
     if kind == "momentum forgets decay":
-        step = gram._step
-        monkeypatch.setattr(gram, "_step", lambda state, gP, gM, **k: step(state, gP, gM, **{**k, "decay": 0.0}))
+        step = spans._step
+        monkeypatch.setattr(spans, "_step", lambda state, gP, gM, **k: step(state, gP, gM, **{**k, "decay": 0.0}))
     errors = []
     for number in range(40):
         mine, theirs, _ = _both(number)
@@ -215,7 +214,7 @@ def test_materialised_rows_are_the_same_in_any_chunk_and_nested_for_any_ranks():
 def test_the_law_catches_what_the_path_cannot(monkeypatch):
     task = _task("input_gradient")
     dense = sampler_for(task, "dense").sample(3, "law", DRAWS).values
-    from rsverify.montecarlo import gram_sampler
+    from rsverify.montecarlo.gram import sampler as gram_sampler
 
     monkeypatch.setattr(gram_sampler, "off_span_draws", lambda rng, draws, outside, samples: np.zeros((draws, samples)))
     assert stats.ks_2samp(sampler_for(task, "gram").sample(3, "law", DRAWS).values, dense).pvalue < RATE
@@ -282,13 +281,13 @@ def test_refusals():
     with pytest.raises(InputError, match="leave the span"):
         sampler_for(_task(optimizer="adamw"), "gram")
     with pytest.raises(InputError, match="one column per sample"):
-        gram.span(np.ones(3))
+        spans.span(np.ones(3))
     with pytest.raises(InputError, match="step 3 has no signal"):
-        gram.Linear(np.ones((2, 3, 4))).signal(3, None)
+        spans.Linear(np.ones((2, 3, 4))).signal(3, None)
     with pytest.raises(InputError, match="none twice"):
-        gram.SquaredError(np.ones((2, 3)), ((0, 0),))
+        spans.SquaredError(np.ones((2, 3)), ((0, 0),))
     with pytest.raises(InputError, match="no weight decay"):
-        gram.train(np.eye(2), gram.Linear(np.ones((2, 2))), as_optimizer("normalized-sgd:weight_decay=1"), gamma=1, lr=1, steps=1)
+        spans.train(np.eye(2), spans.Linear(np.ones((2, 2))), as_optimizer("normalized-sgd:weight_decay=1"), gamma=1, lr=1, steps=1)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import setting
 from rsverify.definitions.laws import Gaussian, Zero
 from rsverify.errors import BudgetError
-from rsverify.montecarlo import dense_sampler
 from rsverify.montecarlo.budget import Budget
+from rsverify.montecarlo.dense.engine import sampler as dense_sampler
 from rsverify.montecarlo.engines import Task, sampler_for
-from rsverify.montecarlo.sampling import make_problem
+from rsverify.montecarlo.problem import make_problem
 
 LORA = Adapter("lora-gaussian", "o r, r i -> o i", B=Zero(), A=Gaussian(1))
 LOHA = Adapter("loha", "o r, r i, o s, s i -> o i", rank_axes=("r", "s"), B=Gaussian(0.1), A=Gaussian(1), D=Zero(), C=Gaussian(1))

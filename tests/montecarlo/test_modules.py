@@ -15,11 +15,11 @@ from rsverify.definitions.laws import Gaussian, Zero
 from rsverify.errors import BudgetError, InputError
 from rsverify.montecarlo import estimate
 from rsverify.montecarlo.budget import Budget
-from rsverify.montecarlo.dense import Engine
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.observables import observe
 from rsverify.montecarlo.engines import Task, sampler_for
-from rsverify.montecarlo.modules import ModuleSampler, module_setting
-from rsverify.montecarlo.observables import observe
-from rsverify.montecarlo.sampling import make_problem
+from rsverify.montecarlo.module.sampler import ModuleSampler, module_setting
+from rsverify.montecarlo.problem import make_problem
 
 LORA = Adapter("lora", "o r, r i -> o i", B=Zero(), A=Gaussian("1/sqrt(i)"))
 RATE = 1e-7
@@ -180,7 +180,7 @@ def test_fresh_data_is_for_factories():
 
 def test_torch_is_loaded_only_when_a_module_is_judged():
     code = (
-        "import sys; from rsverify.montecarlo import estimate; from rsverify.montecarlo.modules import ModuleSampler; "
+        "import sys; from rsverify.montecarlo import estimate; from rsverify.montecarlo.module.sampler import ModuleSampler; "
         "estimate('lora', 'alpha/r', ranks=(4, 8, 16), d_in=4, d_out=3); "
         "sys.exit(str([m for m in ('torch', 'sympy', 'scipy.stats', 'matplotlib') if m in sys.modules]))"
     )

@@ -15,8 +15,8 @@ from rsverify.errors import BudgetError, InputError
 from rsverify.montecarlo import Budget, estimate
 from rsverify.montecarlo.curve import KnownCurve, influences, limit_exponent, magnitude
 from rsverify.montecarlo.exponent import fit_exponent, fit_shared
-from rsverify.montecarlo.gram_sampler import GramSampler
-from rsverify.montecarlo.isotropic import isotropic
+from rsverify.montecarlo.gram.isotropic import isotropic
+from rsverify.montecarlo.gram.sampler import GramSampler
 from rsverify.montecarlo.planning import Aim, Pilot, plan, spreads
 from rsverify.statistics.intervals import slope_weights
 from rsverify.statistics.special import trigamma
@@ -104,8 +104,8 @@ def test_the_known_errors_of_one_isotropic_step_are_those_of_the_draws(quantity:
     law = isotropic(asked, 1)
     assert law is not None
     from rsverify.montecarlo.engines import sampler_for
+    from rsverify.montecarlo.problem import make_problem
     from rsverify.montecarlo.samplers import Task
-    from rsverify.montecarlo.sampling import make_problem
 
     rank, draws = 40, 20_000
     task = Task(asked, make_problem(0, d_in=6, d_out=5, cosine=1.0), 20.0, 1e-3, 0, Budget())

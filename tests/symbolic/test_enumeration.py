@@ -9,8 +9,9 @@ import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import data_quantities, setting
-from rsverify.montecarlo.dense import Engine, Problem
-from rsverify.montecarlo.observables import observe
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.observables import observe
+from rsverify.montecarlo.problem import Problem
 from rsverify.symbolic.answers.witness import magnitude
 from rsverify.symbolic.moments import symbols as s
 from tests.symbolic.variants import multilinear, with_signs

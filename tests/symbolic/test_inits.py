@@ -7,8 +7,9 @@ import pytest
 
 import rsverify as rv
 from rsverify.definitions.claims import data_quantities, setting
-from rsverify.montecarlo.dense import Engine, Problem
-from rsverify.montecarlo.observables import observe
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.observables import observe
+from rsverify.montecarlo.problem import Problem
 
 LORA = rv.adapters()["lora"]
 

@@ -8,9 +8,10 @@ import pytest
 import rsverify as rv
 from rsverify.definitions.claims import setting
 from rsverify.definitions.optimizers import scalar_reference
-from rsverify.montecarlo.dense import Engine
-from rsverify.montecarlo.observables import observe
-from rsverify.montecarlo.sampling import draw_block, make_problem
+from rsverify.montecarlo.dense.drawing import draw_block
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.observables import observe
+from rsverify.montecarlo.problem import make_problem
 from rsverify.statistics.intervals import normal_quantile
 from rsverify.symbolic.answers import witness
 from rsverify.symbolic.steps import coherence, normstep, scalarsteps, signstep

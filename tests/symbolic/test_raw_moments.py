@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import rsverify as rv
 from rsverify.definitions.claims import data_quantities, setting
 from rsverify.definitions.laws import Frozen
-from rsverify.montecarlo.dense import Engine, Problem
-from rsverify.montecarlo.observables import observe
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.observables import observe
+from rsverify.montecarlo.problem import Problem
 from rsverify.symbolic.answers.raw import channel_moment, raw_moment
 from rsverify.symbolic.moments import expectation, frames
 from rsverify.symbolic.moments import symbols as s

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import rsverify as rv
 from rsverify.definitions.claims import data_quantities, setting
-from rsverify.montecarlo.naive import NaiveAdapter
+from rsverify.montecarlo.dense.naive import NaiveAdapter
 from rsverify.symbolic.answers.given import given_steps
 from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.steps import polynomial, several

@@ -14,9 +14,10 @@ import sympy as sp
 import rsverify as rv
 from rsverify.definitions.claims import data_quantities, setting
 from rsverify.definitions.laws import Frozen, Zero
-from rsverify.montecarlo.dense import Engine
-from rsverify.montecarlo.observables import observe
-from rsverify.montecarlo.sampling import draw_block, make_problem
+from rsverify.montecarlo.dense.drawing import draw_block
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.observables import observe
+from rsverify.montecarlo.problem import make_problem
 from rsverify.statistics.intervals import normal_quantile
 from rsverify.symbolic.answers.reading import exponent_range
 from rsverify.symbolic.answers.witness import magnitude

@@ -15,7 +15,7 @@ import rsverify as rv
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import NotDerivable
-from rsverify.montecarlo.naive import NaiveAdapter
+from rsverify.montecarlo.dense.naive import NaiveAdapter
 from rsverify.statistics.streams import stream
 from rsverify.training.contraction import AdapterModule, draw_factors
 

@@ -6,8 +6,10 @@ import pytest
 import sympy as sp
 
 from rsverify.definitions.claims import setting
-from rsverify.montecarlo import channels, gram, updates
+from rsverify.montecarlo import updates
+from rsverify.montecarlo.channels import moves
 from rsverify.montecarlo.engines import ENGINES, silent_engines
+from rsverify.montecarlo.gram import spans
 from rsverify.montecarlo.samplers import Task
 from rsverify.studies.verify import verify
 from rsverify.symbolic.answers import witness as symbolic
@@ -69,11 +71,11 @@ def test_every_engine_is_broken_by_one_of_the_optimizers_below(optimizer):
 
 def break_step(monkeypatch, engine: str, factor: float) -> None:
     if engine == "gram":
-        step = gram._step
-        monkeypatch.setattr(gram, "_step", lambda state, gP, gM, **k: step(state, factor * gP, factor * gM, **k))
+        step = spans._step
+        monkeypatch.setattr(spans, "_step", lambda state, gP, gM, **k: step(state, factor * gP, factor * gM, **k))
     elif engine == "channels":
-        first = channels.first_step
-        monkeypatch.setattr(channels, "first_step", lambda *a: factor * first(*a))
+        first = moves.first_step
+        monkeypatch.setattr(moves, "first_step", lambda *a: factor * first(*a))
     else:
         update = updates._UPDATES["adafactor"]
         monkeypatch.setitem(updates._UPDATES, "adafactor", lambda *a: factor * update(*a))

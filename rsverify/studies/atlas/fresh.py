@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rsverify.montecarlo.problem import make_problem
 from rsverify.montecarlo.samplers import Sample, Sampler, Task, check_draws, joined
-from rsverify.montecarlo.sampling import make_problem
 from rsverify.statistics.streams import stream
 
 

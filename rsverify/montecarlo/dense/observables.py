@@ -9,7 +9,8 @@ import numpy as np
 
 from rsverify.definitions.claims import Setting
 from rsverify.errors import InputError
-from rsverify.montecarlo.dense import Engine, Factors, Problem
+from rsverify.montecarlo.dense.engine import Engine, Factors
+from rsverify.montecarlo.problem import Problem
 from rsverify.records import Claim
 
 

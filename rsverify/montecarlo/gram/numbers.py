@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsverify.definitions.laws import Law
-from rsverify.montecarlo import gram
+from rsverify.montecarlo.gram import spans
 from rsverify.records import Claim
 
 
@@ -41,13 +41,13 @@ class Seen:
     claim: Claim
     factors: Factors
     trained: tuple[str, ...]
-    data: gram.Span
+    data: spans.Span
     V: np.ndarray
     rank: int
     gamma: float
     spread: float
 
-    def numbers(self, state: gram.State, W: np.ndarray, off_span: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    def numbers(self, state: spans.State, W: np.ndarray, off_span: np.ndarray | None) -> tuple[np.ndarray, bool]:
         """The claim's number of each draw, and whether all vanish."""
         if self.claim.quantity == "gradient_norm" or self.claim.factor:
             return self._gradients(state, W)
@@ -56,14 +56,14 @@ class Seen:
         if self.claim.quantity == "input_gradient":
             assert off_span is not None
             return self._input_gradient(state, W, off_span)
-        y = gram.outputs(state, W, self.data.R_probe, self.gamma)  # before training the output is zero: it is its own update
+        y = spans.outputs(state, W, self.data.R_probe, self.gamma)  # before training the output is zero: it is its own update
         along = -self.V / np.linalg.norm(self.V, axis=0)
         component = mean_component(y, along) if self.claim.statistic == "projection" else None
         squares = np.square(y).sum(axis=(1, 2))
         return reduced(self.claim, squares, component, y.shape[1] * y.shape[2]), not squares.any() and not y.any()
 
-    def _gradients(self, state: gram.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
-        norms = gram.squared_norms(*gram.gradients(state, self.data.R, self.V, self.gamma), W)
+    def _gradients(self, state: spans.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
+        norms = spans.squared_norms(*spans.gradients(state, self.data.R, self.V, self.gamma), W)
         squares = dict(zip((self.factors.B, self.factors.A), norms, strict=True))
         sizes = {self.factors.B: len(self.V) * self.rank, self.factors.A: self.rank * len(self.data.Q)}
         names = [self.claim.factor] if self.claim.factor else list(self.trained)
@@ -71,13 +71,13 @@ class Seen:
         # The norm of all factors is one number: its rms is over draws alone.
         return reduced(self.claim, total, None, sizes[self.claim.factor] if self.claim.factor else 1), not total.any()
 
-    def _loss_decrease(self, state: gram.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
+    def _loss_decrease(self, state: spans.State, W: np.ndarray) -> tuple[np.ndarray, bool]:
         # Of the gradient at init only B's part is not zero, and B starts at zero: -<G_B, B_t>.
         first = self.gamma * (self.V @ self.data.R.T)
         decrease = -((first @ W) * state.P).sum(axis=(-2, -1))
         return reduced(self.claim, decrease**2, decrease, 1), not decrease.any()
 
-    def _input_gradient(self, state: gram.State, W: np.ndarray, off_span: np.ndarray) -> tuple[np.ndarray, bool]:
+    def _input_gradient(self, state: spans.State, W: np.ndarray, off_span: np.ndarray) -> tuple[np.ndarray, bool]:
         # A_t' B_t' v: in the span M' W P' v; off it c A_0' (A_0 Q) P' v, given W normal with covariance
         # spread**2 v' P W P' v, for several v a matrix with that Gram matrix: sums of its eigenvalues times chi squares.
         PV = np.swapaxes(state.P, -1, -2) @ self.V

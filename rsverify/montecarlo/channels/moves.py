@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.montecarlo.gram import Span
+from rsverify.montecarlo.gram.spans import Span
 from rsverify.montecarlo.updates import DECOUPLED, State, apply_step
 
 SIGN = ("signsgd", "lion")

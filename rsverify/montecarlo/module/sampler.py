@@ -20,10 +20,10 @@ from rsverify.definitions.laws import Zero
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import InputError
-from rsverify.montecarlo.dense_sampler import ARRAYS
-from rsverify.montecarlo.gram_numbers import reduced
+from rsverify.montecarlo.dense.sampler import ARRAYS
+from rsverify.montecarlo.gram.numbers import reduced
+from rsverify.montecarlo.problem import make_problem
 from rsverify.montecarlo.samplers import Sample, Sampler, Task, check_draws, joined
-from rsverify.montecarlo.sampling import make_problem
 from rsverify.montecarlo.updates import State, apply_step
 from rsverify.records import Claim
 from rsverify.statistics.streams import stream

@@ -12,9 +12,9 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting
 from rsverify.definitions.laws import Frozen, Gaussian, Zero
 from rsverify.errors import InputError
-from rsverify.montecarlo import gram
-from rsverify.montecarlo.channel_rows import CHANNELS, Rows
-from rsverify.montecarlo.gram_numbers import Factors, Seen, needs_off_span, off_span_draws
+from rsverify.montecarlo.gram import spans
+from rsverify.montecarlo.gram.numbers import Factors, Seen, needs_off_span, off_span_draws
+from rsverify.montecarlo.gram.rows import CHANNELS, Rows
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
 from rsverify.statistics.streams import stream
 from rsverify.statistics.wishart import NestedWishart, wishart_factor
@@ -49,7 +49,7 @@ def silence(setting: Setting) -> str | None:
         return f"{found.A} is {found.law.text()}: off the span of the data it is independent of what is in it only for Gaussian entries"
     if not found.trained[0]:
         return f"{found.B} is frozen at zero"
-    if setting.optimizer.name not in gram.OPTIMIZERS and setting.claim.steps:
+    if setting.optimizer.name not in spans.OPTIMIZERS and setting.claim.steps:
         return f"the steps of {setting.optimizer.name} leave the span of the data"
     return None
 
@@ -80,13 +80,13 @@ class GramSampler(Sampler):
         return found
 
     @cached_property
-    def data(self) -> gram.Span:
+    def data(self) -> spans.Span:
         x, probe = self.task.problem.x, self.task.problem.x_probe
-        return gram.span(x.reshape(len(x), -1), probe.reshape(len(x), -1))
+        return spans.span(x.reshape(len(x), -1), probe.reshape(len(x), -1))
 
     @cached_property
-    def loss(self) -> gram.Linear:
-        return gram.Linear(self.task.problem.v.reshape(len(self.task.problem.v), -1))
+    def loss(self) -> spans.Linear:
+        return spans.Linear(self.task.problem.v.reshape(len(self.task.problem.v), -1))
 
     def spread(self, rank: int) -> float:
         """The standard deviation of A's entries."""
@@ -183,7 +183,7 @@ class GramSampler(Sampler):
 
     @cached_property
     def _per_draw(self) -> bool:
-        return bool(self.task.setting.claim.steps) and gram.depends_on_draw(self.loss, self.task.setting.optimizer)
+        return bool(self.task.setting.claim.steps) and spans.depends_on_draw(self.loss, self.task.setting.optimizer)
 
     def _block(self, rank: int) -> int:
         k, (p, n) = len(self.data.R), self.loss.shape
@@ -199,14 +199,14 @@ class GramSampler(Sampler):
         return max(1, min(WORKERS, useful, self.task.budget.bytes // self.bytes_per_draw(rank)))
 
     @cached_property
-    def _states(self) -> dict[tuple[int, int], gram.State]:
+    def _states(self) -> dict[tuple[int, int], spans.State]:
         return {}
 
-    def _state(self, rank: int, steps: int, W: np.ndarray | None = None) -> gram.State:
+    def _state(self, rank: int, steps: int, W: np.ndarray | None = None) -> spans.State:
         """The state after the steps: one for all draws, kept, where the draws do not enter."""
         per_draw = W is not None and self._per_draw
         if per_draw or (rank, steps) not in self._states:
-            state = gram.train(
+            state = spans.train(
                 self.data.R, self.loss, self.task.setting.optimizer, gamma=self.task.gamma(rank), lr=self.task.lr, steps=steps,
                 W=W if per_draw else None, trained=self.factors.trained,
             )  # fmt: skip

@@ -9,11 +9,11 @@ import numpy as np
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting
-from rsverify.montecarlo.contraction import held_entries
-from rsverify.montecarlo.dense import SAMPLE, Engine, Factors
-from rsverify.montecarlo.observables import Observed, observe
+from rsverify.montecarlo.dense.contraction import held_entries
+from rsverify.montecarlo.dense.drawing import block_size, draw_block
+from rsverify.montecarlo.dense.engine import SAMPLE, Engine, Factors
+from rsverify.montecarlo.dense.observables import Observed, observe
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
-from rsverify.montecarlo.sampling import block_size, draw_block
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import numpy as np
 from rsverify.definitions.claims import Setting
 from rsverify.definitions.laws import Gaussian
 from rsverify.errors import InputError
-from rsverify.montecarlo import channels, gram
-from rsverify.montecarlo.channel_rows import CHANNELS, Rows, blocks
-from rsverify.montecarlo.gram_numbers import Factors, mean_component, needs_off_span, off_span_draws, reduced
-from rsverify.montecarlo.gram_sampler import lora_factors
+from rsverify.montecarlo.channels import moves
+from rsverify.montecarlo.gram import spans
+from rsverify.montecarlo.gram.numbers import Factors, mean_component, needs_off_span, off_span_draws, reduced
+from rsverify.montecarlo.gram.rows import CHANNELS, Rows, blocks
+from rsverify.montecarlo.gram.sampler import lora_factors
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, joined, over_blocks
 from rsverify.statistics.streams import stream
 
@@ -32,7 +33,7 @@ def silence(setting: Setting) -> str | None:
         return f"{found.B} is frozen at zero"
     if not found.law.independent:
         return f"the rows of {found.A} are not independent: {found.law.text()}"
-    return channels.silence(setting.optimizer, steps=setting.claim.steps, a_trained=found.trained[1])
+    return moves.silence(setting.optimizer, steps=setting.claim.steps, a_trained=found.trained[1])
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class ChannelSampler(Sampler):
         return found
 
     @cached_property
-    def run(self) -> channels.Run:
+    def run(self) -> moves.Run:
         problem, claim = self.task.problem, self.task.setting.claim
         x, probe, v = (a.reshape(len(a), -1) for a in (problem.x, problem.x_probe, problem.v))
-        data = gram.span(x, probe)
+        data = spans.span(x, probe)
         if needs_off_span(claim) and not isinstance(self.factors.law, Gaussian):
-            data = gram.Span(np.eye(len(x)), x, probe)  # off the span a law that is not Gaussian is not free of it
-        return channels.Run(data, v, self.task.setting.optimizer, self.task.lr, claim.steps, self.factors.trained[1])
+            data = spans.Span(np.eye(len(x)), x, probe)  # off the span a law that is not Gaussian is not free of it
+        return moves.Run(data, v, self.task.setting.optimizer, self.task.lr, claim.steps, self.factors.trained[1])
 
     @cached_property
     def rows(self) -> Rows:
@@ -122,7 +123,7 @@ class ChannelSampler(Sampler):
         Where steps are homogeneous in the gradient one running sum serves all ranks, else each has its own. A rank inside a
         block adds that block's part, computed from its start, to the whole blocks before: other ranks change nothing.
         """
-        degree = channels.degree(self.task.setting.optimizer, self.run.steps)
+        degree = moves.degree(self.task.setting.optimizer, self.run.steps)
         scales = {rank: self.task.gamma(rank) * self.spread(rank) for rank in ranks}
         shared = degree is not None
         keys = {rank: 0 if shared else rank for rank in ranks}
@@ -160,13 +161,13 @@ class ChannelSampler(Sampler):
     @cached_property
     def _powers(self) -> list[tuple[int, int]]:
         none = np.zeros((1, 0, self.run.data.R.shape[0]))
-        return [(term.gradients, term.columns) for term in channels.terms(self.run, self.quantity, none, 1.0)]
+        return [(term.gradients, term.columns) for term in moves.terms(self.run, self.quantity, none, 1.0)]
 
     def _add(
         self, sums: dict[int, list[np.ndarray]], key: int, z: np.ndarray, scale: float, held: slice, draws: int,
         *, before: list[np.ndarray] | None = None,
     ) -> None:  # fmt: skip
-        parts = channels.terms(self.run, self.quantity, z, scale)
+        parts = moves.terms(self.run, self.quantity, z, scale)
         if key not in sums:
             sums[key] = [np.zeros((draws, *part.value.shape[1:])) for part in parts] if before is None else [b.copy() for b in before]
         for total, part in zip(sums[key], parts, strict=True):

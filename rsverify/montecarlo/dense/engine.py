@@ -13,24 +13,13 @@ import numpy as np
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.montecarlo.contraction import Named, contract
+from rsverify.montecarlo.dense.contraction import Named, contract
+from rsverify.montecarlo.problem import Problem
 from rsverify.montecarlo.updates import State, apply_step
 
 BATCH = "*"  # no axis name: the adapter's grammar cannot write it
 SAMPLE = "#"
 Factors = Mapping[str, np.ndarray | None]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A linear layer's samples x, their probes x' and the loss gradients v at its outputs: the loss is the sum of v . y.
-
-    Shapes: x, x_probe (d_in,); v (d_out,) for one sample; (d_in, n), (d_out, n) for several.
-    """
-
-    x: np.ndarray
-    x_probe: np.ndarray
-    v: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Any declared adapter by its own contraction: every factor drawn and trained."""

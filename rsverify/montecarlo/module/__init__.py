@@ -1,0 +1,1 @@
+"""Any torch module that a factory builds, one draw at a time."""
