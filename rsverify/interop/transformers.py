@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from rsverify.errors import InputError
-from rsverify.interop.decoder import decoder_of
 from rsverify.interop.lora_config import LoraSettings
 from rsverify.interop.placement import Placement, linears_alone, place
 from rsverify.statistics.streams import stream
 from rsverify.training.attach import find_targets
 from rsverify.training.device import as_device
-from rsverify.training.native.decoder import Decoder
 from rsverify.training.problem import Problem
 from rsverify.training.task import Batch, Task, next_token_losses
 from rsverify.training.transformer import next_token_loss
@@ -135,13 +133,9 @@ def causal_task(
     def losses(net: nn.Module, batch: Batch, copies: int) -> Tensor:
         return next_token_losses(net(input_ids=batch["input_ids"], use_cache=False).logits, batch["input_ids"], copies)
 
-    def decoder(task: Task, dtype: torch.dtype) -> Decoder | None:
-        same = task.losses is losses and dtype == torch.float32
-        return decoder_of(task.model, tokens=tokens if task.batch is batch else None) if same else None
-
     found = match_targets(model, targets) if isinstance(targets, str) else find_targets(model, targets)
     name = f"{type(model).__name__} ({sequences} x {tokens} tokens)"
-    return Task(name, model, found, batch, losses, sequences, hashes=dict(hashes or {}), decoder=decoder)
+    return Task(name, model, found, batch, losses, sequences, hashes=dict(hashes or {}))
 
 
 def _library() -> Any:

@@ -144,8 +144,8 @@ def train_stacked(
         run.loss[i], run.gradient_norm[i], run.output_rms[i]    # curves of configuration i
         run.factors(i)["blocks.0.attention.q"]["B"], run.delta(i, "blocks.0.attention.q"), run.evaluate(held_out_batch)
 
-    The compact transformer, and other models that a task knows as decoders, are trained by kernels in C, compiled once by the machine's own
-    compiler; where there is none, or the environment says RSVERIFY_NATIVE=off, by torch's products.
+    The compact transformer is trained by kernels in C, compiled once by the machine's own compiler; where there is none, or the
+    environment says RSVERIFY_NATIVE=off, by torch's products.
 
     Args:
         task: model, batches and losses (see `fine_tuning_task`, `module_task`, `interop.transformers.task_from_pretrained`).
@@ -170,9 +170,8 @@ def train_stacked(
     dtype = dtype or (torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype)
     widths = [(at.out_features, at.in_features) for at in (linear_at(task.model, name) for name in task.targets)]
     refuse_too_much(task, chosen, dtype=dtype)
-    known = serve.decoder_for(task, configurations=len(chosen), dtype=dtype)
+    decoder = serve.decoder_for(task, dtype=dtype)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
-        decoder = known if known is not None and serve.agrees(task, known, switch) else None
         threads = decoder is not None or compact.applies(task, dtype=dtype)
         with one_thread(weight.device):
             if decoder is not None:

@@ -381,7 +381,7 @@ class Adapted:
 
     def there_and_back(self) -> None:
         parts = (ctypes.byref(self.part()), ctypes.c_int64(1))
-        self.call("linear", self.W, None, self.X, None, self.Y, *parts, None, self.scratch)
+        self.call("linear", self.W, self.X, None, self.Y, *parts, None, self.scratch)
         self.call("linear_back", self.W, self.X, self.V, self.dX, ctypes.c_int(0), *parts, *self.squares, self.scratch)
 
     def first(self) -> None:

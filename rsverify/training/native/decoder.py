@@ -21,11 +21,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class Linear:
-    """A frozen linear by its name in the model that holds it. Shapes: weight (d_out, d_in), bias (d_out,)."""
+    """A frozen linear by its name in the model that holds it. Shapes: weight (d_out, d_in)."""
 
     name: str
     weight: Tensor
-    bias: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,23 +70,6 @@ class Decoder:
     @property
     def head_width(self) -> int:
         return self.blocks[0].linears["q"].weight.shape[0] // self.heads
-
-    def is_regular(self) -> bool:
-        """Whether all weights have the shapes that follow from the first block's, as the kernels take for granted."""
-        d, w, ffn, vocabulary = self.d, self.head_width, self.ffn, self.vocabulary
-        q, kv = self.heads * w, self.kv_heads * w
-        shapes = {"q": (q, d), "k": (kv, d), "v": (kv, d), "o": (d, q), "gate": (ffn, d), "up": (ffn, d), "down": (d, ffn)}
-        norms = [self.norm, *(norm for block in self.blocks for norm in (block.attention_norm, block.feed_forward_norm))]
-        linears = [(role, linear) for block in self.blocks for role, linear in block.linears.items()]
-        return (
-            self.heads % self.kv_heads == 0
-            and w % 2 == 0
-            and self.head.shape == (vocabulary, d)
-            and all(norm.weight.shape == (d,) for norm in norms)
-            and all(linear.weight.shape == shapes[role] for role, linear in linears)
-            and all(linear.bias is None or linear.bias.shape == shapes[role][:1] for role, linear in linears)
-            and all(table.shape == (2, w) for table in self.rotation(2))
-        )
 
     def bytes_each(self, *, rows: int, length: int, rank: int) -> int:
         """What one configuration keeps between its two passes: norms, heads, probabilities, feed-forward, the logits on top, and what each

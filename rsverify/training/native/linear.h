@@ -74,16 +74,10 @@ static void add_to(int64_t count, const REAL *from, REAL *to)
     for (; j < count; j++) to[j] += from[j];
 }
 
-static void add_rows(int64_t rows, int64_t d, const REAL *row, REAL *to)
-{
-    for (int64_t i = 0; i < rows; i++) add_to(d, row, to + i * d);
-}
-
-/* Y = X W' + what the adapters add (+ bias and `beside`, where given). X (copies, n, d_in), W (d_out, d_in), bias (d_out,), Y and beside
- * (copies, n, d_out);
+/* Y = X W' + what the adapters add (+ `beside`, where given). X (copies, n, d_in), W (d_out, d_in), Y and beside (copies, n, d_out);
  * squares (copies,) or NULL: the squared norm of what each copy's adapter adds, zero where it has none here, is added to it. */
-void rsv_linear(int64_t copies, int64_t n, int64_t d_in, int64_t d_out, const REAL *W, const REAL *bias, const REAL *X, const REAL *beside,
-                REAL *Y, const rsv_part *parts, int64_t count, REAL *squares, REAL *scratch)
+void rsv_linear(int64_t copies, int64_t n, int64_t d_in, int64_t d_out, const REAL *W, const REAL *X, const REAL *beside, REAL *Y,
+                const rsv_part *parts, int64_t count, REAL *squares, REAL *scratch)
 {
     REAL *packed = scratch, *rest = scratch + packed_size(d_in, d_out);
     pack(d_in, d_out, W, 1, d_in, packed);
@@ -95,7 +89,6 @@ void rsv_linear(int64_t copies, int64_t n, int64_t d_in, int64_t d_out, const RE
             if (part->merged) add_to(d_out * d_in, W, part->kept + (c - part->lo) * d_out * d_in);
         }
         product_packed(n, d_out, d_in, X, d_in, 1, packed, Y, d_out, 1, part != 0);
-        if (bias) add_rows(n, d_out, bias, Y);
         if (beside) add_to(n * d_out, beside + c * n * d_out, Y);
     }
 }

@@ -282,8 +282,7 @@ class Program:
         d_out, d_in = linear.at.weight.shape
         sizes = (self.copies, self.rows, d_in, d_out)
         squares = self._squares if linear.count else None
-        frozen = (linear.at.weight, linear.at.bias)
-        self._call("linear", *sizes, *frozen, linear.X, beside, Y, linear.given, linear.count, squares, self._scratch)
+        self._call("linear", *sizes, linear.at.weight, linear.X, beside, Y, linear.given, linear.count, squares, self._scratch)
 
     def _back(self, linear: Linear, V: Tensor, dX: Tensor | None, *, add: bool) -> None:
         d_out, d_in = linear.at.weight.shape
