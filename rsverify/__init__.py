@@ -31,7 +31,7 @@ _HOMES = {
     "rsverify.conformance.parity": ("Parity", "parity"),
     "rsverify.interop.peft": ("subject_from_peft",),
     "rsverify.training": ("Configuration", "fine_tuning_task", "grid", "measure", "module_task", "train_stacked"),
-    "rsverify.training.rankfree": ("build_rank_free", "train_full", "train_rank_free"),
+    "rsverify.training.adapters.rank_free": ("build_rank_free", "train_full", "train_rank_free"),
     "rsverify.report.plotting": ("plot",),
     "rsverify.studies.transfer": ("transfer",),
     "rsverify.studies.verify": ("verify",),

@@ -15,7 +15,7 @@ from rsverify.errors import refuse_no_workers
 from rsverify.stages import Stages
 
 if TYPE_CHECKING:
-    from rsverify.training.stacked import StackedRun
+    from rsverify.training.stack.train import StackedRun
 
 
 def train(
@@ -63,7 +63,7 @@ def train(
     from rsverify.report.training import summary_table, write_csv, write_figure
     from rsverify.studies.budget import parse_memory
     from rsverify.training import grid, train_stacked
-    from rsverify.training.device import as_dtype
+    from rsverify.training.model.device import as_dtype
 
     refuse_unwritable(json)
     refuse_device(device)
@@ -129,7 +129,7 @@ def _refuse_unstackable(adapter: str) -> None:
     """Refuse an adapter that is no up-factor times a down-factor, before any work: runs of it cannot share one stacked pass."""
     from rsverify.definitions.adapter import Adapter
     from rsverify.definitions.registry import adapters, as_declared
-    from rsverify.training.contraction import two_factors
+    from rsverify.training.adapters.contraction import two_factors
 
     def stackable(found: object) -> bool:
         return isinstance(found, Adapter) and two_factors(found) is not None
@@ -165,7 +165,7 @@ def _task(
             model, text=text, targets=targets or "all-linear", tokens=tokens, sequences=sequences, device=device, dtype=dtype
         )
     from rsverify.training import fine_tuning_task
-    from rsverify.training.transformer import LINEARS
+    from rsverify.training.model.transformer import LINEARS
 
     data = None
     if text is not None:

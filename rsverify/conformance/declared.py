@@ -18,7 +18,7 @@ from rsverify.definitions.registry import Declared, as_declared
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import InputError
-from rsverify.training.contraction import AdapterModule, draw_factors, two_factors
+from rsverify.training.adapters.contraction import AdapterModule, draw_factors, two_factors
 
 Rule = ScalingRule | str | Callable[[float, float], float]
 

@@ -15,11 +15,11 @@ from rsverify.errors import InputError
 from rsverify.interop.lora_config import LoraSettings
 from rsverify.interop.placement import Placement, linears_alone, place
 from rsverify.statistics.streams import stream
-from rsverify.training.attach import find_targets
-from rsverify.training.device import as_device
-from rsverify.training.problem import Problem
-from rsverify.training.task import Batch, Task, next_token_losses
-from rsverify.training.transformer import next_token_loss
+from rsverify.training.adapters.attach import find_targets
+from rsverify.training.model.device import as_device
+from rsverify.training.model.problem import Problem
+from rsverify.training.model.task import Batch, Task, next_token_losses
+from rsverify.training.model.transformer import next_token_loss
 
 
 def problem_from_pretrained(

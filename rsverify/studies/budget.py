@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from rsverify.interop.skeleton import Skeleton
-    from rsverify.training.memory import Bill
+    from rsverify.studies.memory import Bill
 
 DTYPES = ("bf16", "fp16", "fp32")
 _UNITS = {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -97,7 +97,7 @@ def budget(
     """
     from rsverify.interop.skeleton import skeleton
     from rsverify.interop.transformers import match_targets
-    from rsverify.training.attach import linear_at
+    from rsverify.training.adapters.attach import linear_at
 
     chosen = as_optimizer(optimizer)
     room, kept = parse_memory(memory), parse_memory(reserve) if reserve not in (0, "0") else 0
@@ -175,7 +175,7 @@ def _bill(
     sequences: int,
     accumulate: bool,
 ) -> Bill:
-    from rsverify.training.memory import bill_of_step
+    from rsverify.studies.memory import bill_of_step
 
     with _adapters(made.model, names, rank, adapter_dtype) as factors:
         return bill_of_step(

@@ -16,7 +16,7 @@ from rsverify.definitions.claims import Setting
 from rsverify.records import Claim, Control, Measurement
 
 if TYPE_CHECKING:
-    from rsverify.training.problem import Problem
+    from rsverify.training.model.problem import Problem
 
 SMALL_LR = 1e-6
 """lr of the step taken by autograd: weight decay and the motion of A stay below the tolerance."""
@@ -44,8 +44,8 @@ def controlled(
 
     Args: float64 says whether the model computes in float64 throughout; only then can halving the lr be seen.
     """
-    from rsverify.training.autograd import first_step_by_autograd
-    from rsverify.training.smalllr import loss_decrease_check
+    from rsverify.training.first_step.by_autograd import first_step_by_autograd
+    from rsverify.training.first_step.small_lr import loss_decrease_check
 
     found = dict(measured)
     for optimizer, rule in dict.fromkeys((s.optimizer, s.rule) for s in settings):

@@ -8,7 +8,7 @@ from pathlib import Path
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.devices import refuse_device
 from rsverify.stages import Stages
-from rsverify.training.problem import Problem
+from rsverify.training.model.problem import Problem
 
 
 @dataclass(frozen=True)

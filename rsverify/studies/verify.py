@@ -24,7 +24,7 @@ from rsverify.stages import Progress, Stages
 from rsverify.verdict import MARGIN, expected_outcome, judge, outcome
 
 if TYPE_CHECKING:
-    from rsverify.training.problem import Problem
+    from rsverify.training.model.problem import Problem
 
 RULES = ("alpha/r", "alpha/sqrt(r)")
 OPTIMIZERS = ("sgd", "adamw")
@@ -217,7 +217,7 @@ def _refuse(rules: Sequence[ScalingRule], ranks: Sequence[int], *, alpha: float,
 
 def _refuse_base() -> None:
     """Refuse a damaged base before the other witnesses have worked for nothing."""
-    from rsverify.training.base import check_base
+    from rsverify.training.model.base import check_base
 
     check_base()
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from rsverify.training import attention, directlinear
 from rsverify.training.attention import Heads, Kept
-from rsverify.training.blocklinear import Pass
+from rsverify.training.autograd.block_linear import Pass
 from rsverify.training.directlinear import Used
+from rsverify.training.model.task import Task, compact_losses
+from rsverify.training.model.transformer import Attention, Block, FeedForward, RMSNorm, Transformer
 from rsverify.training.native import decoder
 from rsverify.training.native.decoder import Decoder
 from rsverify.training.products import times
-from rsverify.training.task import Task, compact_losses
-from rsverify.training.transformer import Attention, Block, FeedForward, RMSNorm, Transformer
 
 KNOWN: tuple[type, ...] = (Transformer, nn.ModuleList, nn.Embedding, Block, RMSNorm, Attention, FeedForward, nn.Linear)
 

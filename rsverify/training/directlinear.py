@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rsverify.training.blocklinear import Part, Pass, base_rows
-from rsverify.training.cost import direct_route
+from rsverify.training.autograd.block_linear import Part, Pass, base_rows
 from rsverify.training.products import add_batched, batched, times
+from rsverify.training.stack.cost import direct_route
 
 
 @dataclass

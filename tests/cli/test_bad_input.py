@@ -113,7 +113,7 @@ def test_cuda_that_is_not_there(capsys):
 
 
 def test_base_with_a_wrong_hash(capsys, monkeypatch):
-    from rsverify.training import base
+    from rsverify.training.model import base
 
     read = base._data
     monkeypatch.setattr(base, "_data", lambda name: read(name)[:-1] if name.endswith(".safetensors") else read(name))

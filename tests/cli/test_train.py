@@ -97,7 +97,7 @@ def test_refuses(words, said, tmp_path, text, capsys, monkeypatch):
 
 
 def test_too_little_memory_says_what_to_lower(tmp_path, text, capsys, monkeypatch):
-    from rsverify.training import outofmemory
+    from rsverify.training.stack import out_of_memory as outofmemory
 
     monkeypatch.setattr(outofmemory, "available_bytes", lambda device: 1e6)
     assert run("lora", "--ranks", "4,64", "--tokens", 16, "--text", text, "--out", tmp_path / "run") == 2
@@ -108,7 +108,7 @@ def test_too_little_memory_says_what_to_lower(tmp_path, text, capsys, monkeypatc
 def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, text, capsys, monkeypatch):
     import torch
 
-    from rsverify.training.stack import Stack
+    from rsverify.training.stack.stack import Stack
 
     def advance(self, switch):
         raise torch.OutOfMemoryError("no bytes left")

@@ -66,7 +66,7 @@ NO_SOURCE = {
     "docs/peft_defects/README.md": "words about the reproductions",
     "proofs/INDEX.md": "written from the proofs; a test compares them",
     "rsverify/interop/peft/known/peft-0.21.2.txt": "which failures are expected; the numbers are of what was found",
-    "rsverify/training/data/base.safetensors": "weights, whose hash stands in base.json beside them",
+    "rsverify/training/model/data/base.safetensors": "weights, whose hash stands in base.json beside them",
 }
 """The files of rooms that no hash covers, each with the reason."""
 

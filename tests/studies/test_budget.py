@@ -16,8 +16,8 @@ from rsverify.interop.skeleton import skeleton
 from rsverify.interop.transformers import match_targets
 from rsverify.studies.budget import _bill, budget, parse_memory
 from rsverify.studies.climb import climb
+from rsverify.studies.memory import MOMENTS, Bill, Ledger, optimizer_bytes
 from rsverify.studies.transfer import transfer
-from rsverify.training.memory import MOMENTS, Bill, Ledger, optimizer_bytes
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed; it comes with the extra realmodel")
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from rsverify.training.configuration import Configuration
-from rsverify.training.contraction import draw_factors
-from rsverify.training.task import Task
+from rsverify.training.adapters.contraction import draw_factors
+from rsverify.training.model.task import Task
+from rsverify.training.stack.configuration import Configuration
 
 OPTIMIZERS = {
     "sgd": lambda o, p, lr: torch.optim.SGD(p, lr=lr, weight_decay=o.option("weight_decay")),

@@ -16,12 +16,12 @@ from torch import nn
 
 from rsverify.errors import BudgetError, InputError
 from rsverify.statistics.streams import stream
-from rsverify.training import outofmemory
-from rsverify.training.configuration import Configuration, grid
-from rsverify.training.outofmemory import out_of_memory, refuse_too_much
-from rsverify.training.stack import Stack
-from rsverify.training.stacked import train_stacked
-from rsverify.training.task import module_task
+from rsverify.training.model.task import module_task
+from rsverify.training.stack import out_of_memory as outofmemory
+from rsverify.training.stack.configuration import Configuration, grid
+from rsverify.training.stack.out_of_memory import out_of_memory, refuse_too_much
+from rsverify.training.stack.stack import Stack
+from rsverify.training.stack.train import train_stacked
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from rsverify.errors import InputError
-from rsverify.training import checkpoint
-from rsverify.training.configuration import Configuration
-from rsverify.training.stacked import train_stacked
+from rsverify.training.stack import checkpoint
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.train import train_stacked
 
 sys.path.insert(0, str(Path(__file__).parent))
 

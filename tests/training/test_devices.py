@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rsverify.training.blocklinear import patched
-from rsverify.training.configuration import Configuration
-from rsverify.training.data import transformer_task
-from rsverify.training.folding import prepare
-from rsverify.training.layout import order
-from rsverify.training.stack import Stack
-from rsverify.training.stacked import train_stacked
-from rsverify.training.transformer import Transformer, TransformerConfig
+from rsverify.training.autograd.block_linear import patched
+from rsverify.training.autograd.folding import prepare
+from rsverify.training.model.data import transformer_task
+from rsverify.training.model.transformer import Transformer, TransformerConfig
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.layout import order
+from rsverify.training.stack.stack import Stack
+from rsverify.training.stack.train import train_stacked
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -13,11 +13,11 @@ from rsverify.definitions.laws import Gaussian, KaimingUniform, Uniform, frozen,
 from rsverify.definitions.registry import as_adapter
 from rsverify.statistics.streams import stream, stream_key
 from rsverify.training import Configuration, fine_tuning_task
-from rsverify.training.contraction import draw_factors
-from rsverify.training.layout import Group, build_groups, order
+from rsverify.training.adapters.contraction import draw_factors
 from rsverify.training.native import build
 from rsverify.training.native.build import Kernels
 from rsverify.training.native.philox import Draw, draw_uniform
+from rsverify.training.stack.layout import Group, build_groups, order
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -98,7 +98,9 @@ def test_a_group_draws_the_same_with_and_without_kernels(dtype: torch.dtype, mon
         for rank in (3, 8) for rule in ("alpha/r", "alpha/sqrt(r)") for adapter in adapters for seed in (0, 1)
     ]  # fmt: skip
     ours, theirs, drawn = groups_of(wanted, dtype), groups_of(wanted, dtype), []
-    monkeypatch.setattr("rsverify.training.layout.draw_uniform", lambda kernels, draws: (drawn.extend(draws), draw_uniform(kernels, draws)))
+    monkeypatch.setattr(
+        "rsverify.training.stack.layout.draw_uniform", lambda kernels, draws: (drawn.extend(draws), draw_uniform(kernels, draws))
+    )
     for group, other in zip(ours, theirs, strict=True):
         group.w.fill_(7.0)
         group.draw(kernels_of(dtype))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from rsverify.definitions.optimizers import as_optimizer
 from rsverify.training import attention
+from rsverify.training.model.transformer import rotate
 from rsverify.training.native import build
 from rsverify.training.native.adam import Stepping
-from rsverify.training.transformer import rotate
 
 EXP = """
 #include "vec.h"

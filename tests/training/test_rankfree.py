@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rsverify.definitions.optimizers import as_optimizer
 from rsverify.errors import InputError
 from rsverify.statistics.streams import stream
-from rsverify.training import rankfree
-from rsverify.training.rankfree import RankFree, build_rank_free, draw_gram, kaiming_variance, train_full, train_rank_free
+from rsverify.training.adapters import rank_free as rankfree
+from rsverify.training.adapters.rank_free import RankFree, build_rank_free, draw_gram, kaiming_variance, train_full, train_rank_free
 
 D_IN, D_OUT, SAMPLES = 7, 5, 6
 

@@ -9,15 +9,16 @@ from rsverify.definitions import Gaussian, as_adapter, as_optimizer, as_rule
 from rsverify.definitions.claims import setting
 from rsverify.errors import CheckpointError, InputError
 from rsverify.records import Measurement, dumps, loads
-from rsverify.training import firststep, witness
-from rsverify.training.autograd import first_step_by_autograd
-from rsverify.training.base import base_manifest, load_base, verify_checkpoint
-from rsverify.training.data import draw_batch, fine_tuning_problem
-from rsverify.training.loop import train
-from rsverify.training.pretrain import bits_per_byte
-from rsverify.training.smalllr import loss_decrease_check
-from rsverify.training.text import english
-from rsverify.training.witness import measure, measure_all
+from rsverify.training.first_step import closed_form as firststep
+from rsverify.training.first_step import witness
+from rsverify.training.first_step.by_autograd import first_step_by_autograd
+from rsverify.training.first_step.small_lr import loss_decrease_check
+from rsverify.training.first_step.witness import measure, measure_all
+from rsverify.training.model.base import base_manifest, load_base, verify_checkpoint
+from rsverify.training.model.data import draw_batch, fine_tuning_problem
+from rsverify.training.model.pretraining import bits_per_byte
+from rsverify.training.model.text import english
+from rsverify.training.stack.loop import train
 
 pytestmark = pytest.mark.training
 

@@ -15,15 +15,17 @@ import torch
 from rsverify.definitions import Constant, Gaussian, as_adapter, frozen
 from rsverify.definitions.laws import KaimingUniform
 from rsverify.errors import InputError
-from rsverify.training import attention, blocklinear, compact, directlinear, stack, stepping
-from rsverify.training.configuration import Configuration, grid
-from rsverify.training.data import transformer_task
-from rsverify.training.layout import Group
+from rsverify.training import attention, compact, directlinear
+from rsverify.training.autograd import block_linear as blocklinear
+from rsverify.training.model.data import transformer_task
+from rsverify.training.model.text import Corpus
+from rsverify.training.model.transformer import Transformer, TransformerConfig
 from rsverify.training.native import build
-from rsverify.training.stack import Stack
-from rsverify.training.stacked import train_stacked
-from rsverify.training.text import Corpus
-from rsverify.training.transformer import Transformer, TransformerConfig
+from rsverify.training.stack import stack, stepping
+from rsverify.training.stack.configuration import Configuration, grid
+from rsverify.training.stack.layout import Group
+from rsverify.training.stack.stack import Stack
+from rsverify.training.stack.train import train_stacked
 
 sys.path.insert(0, str(Path(__file__).parent))  # import-mode importlib adds no folder of its own
 

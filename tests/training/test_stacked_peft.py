@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rsverify.training.configuration import Configuration
-from rsverify.training.contraction import draw_factors
-from rsverify.training.stacked import train_stacked
+from rsverify.training.adapters.contraction import draw_factors
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.train import train_stacked
 
 sys.path.insert(0, str(Path(__file__).parent))
 

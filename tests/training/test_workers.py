@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from rsverify.errors import BudgetError, InputError, RsverifyError
-from rsverify.training import room, stacked
-from rsverify.training.configuration import grid
-from rsverify.training.stacked import train_stacked
-from rsverify.training.workers import shared_zeros, shares, worker_count
+from rsverify.training.stack import room
+from rsverify.training.stack import train as stacked
+from rsverify.training.stack.configuration import grid
+from rsverify.training.stack.train import train_stacked
+from rsverify.training.stack.workers import shared_zeros, shares, worker_count
 
 sys.path.insert(0, str(Path(__file__).parent))
 

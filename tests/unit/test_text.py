@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from rsverify.training.text import Corpus, english, source, strip_source
+from rsverify.training.model.text import Corpus, english, source, strip_source
 
 english, source = cache(english), cache(source)
 

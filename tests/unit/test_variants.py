@@ -17,7 +17,7 @@ from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import NotDerivable
 from rsverify.montecarlo.dense.naive import NaiveAdapter
 from rsverify.statistics.streams import stream
-from rsverify.training.contraction import AdapterModule, draw_factors
+from rsverify.training.adapters.contraction import AdapterModule, draw_factors
 
 NAMES = (
     "lora", "lora-fa", "dora", "pissa", "olora", "vera", "adalora", "lora-xs", "loha", "loha-lycoris", "lokr", "lokr-lycoris",

@@ -16,7 +16,8 @@ from rsverify.symbolic.answers import witness as symbolic
 from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.steps import polynomial, signstep
 from rsverify.symbolic.steps.magnitude import Magnitude
-from rsverify.training import firststep, witness
+from rsverify.training.first_step import closed_form as firststep
+from rsverify.training.first_step import witness
 
 RANKS = "4,16,64,256"
 

@@ -43,7 +43,7 @@ ROOMS = (
     "rsverify/symbolic", "rsverify/montecarlo", "rsverify/definitions", "rsverify/statistics", "rsverify/expressions.py",
     "rsverify/powerlaw.py", "rsverify/verdict.py", "rsverify/studies/atlas",
     *(f"rsverify/conformance/{part}.py" for part in ("bench", "declared", "registry", "subject")), "rsverify/interop/peft",
-    "rsverify/training/contraction.py",
+    "rsverify/training/adapters/contraction.py",
 )  # fmt: skip
 """The source that decides the numbers of the atlas."""
 QUICK_SILENCE = "not asked: --quick simulates a few variants only, beyond the widths"

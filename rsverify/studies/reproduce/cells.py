@@ -18,12 +18,12 @@ from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import as_rule
 from rsverify.statistics.streams import stream
 from rsverify.symbolic.answers.limit import limit_of_rank
-from rsverify.training.attach import attach, build_adapters, linear_at, merge, unmerge
-from rsverify.training.configuration import Configuration
-from rsverify.training.data import draw_batch, fine_tuning_task, fine_tuning_text
-from rsverify.training.rankfree import Trajectory, build_rank_free, train_full, train_rank_free
-from rsverify.training.stacked import StackedRun, one_thread, train_stacked
-from rsverify.training.task import Task
+from rsverify.training.adapters.attach import attach, build_adapters, linear_at, merge, unmerge
+from rsverify.training.adapters.rank_free import Trajectory, build_rank_free, train_full, train_rank_free
+from rsverify.training.model.data import draw_batch, fine_tuning_task, fine_tuning_text
+from rsverify.training.model.task import Task
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.train import StackedRun, one_thread, train_stacked
 
 DIGITS = 6
 HELD_OUT_SEED = 7

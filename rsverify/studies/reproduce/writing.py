@@ -16,8 +16,8 @@ from rsverify.report.rooms import room_hashes
 from rsverify.studies.reproduce.comparing import compare
 from rsverify.studies.reproduce.plan import AGAIN, LEVEL, MARGIN, Plan
 from rsverify.studies.reproduce.study import Report, Section
-from rsverify.training.base import base_manifest
-from rsverify.training.data import fine_tuning_text
+from rsverify.training.model.base import base_manifest
+from rsverify.training.model.data import fine_tuning_text
 
 ROOMS = (
     "rsverify/training", "rsverify/symbolic", "rsverify/definitions", "rsverify/statistics", "rsverify/expressions.py",

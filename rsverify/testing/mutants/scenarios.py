@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from rsverify.conformance import Subject
 from rsverify.statistics.streams import stream
-from rsverify.training.base import load_base
-from rsverify.training.transformer import Attention, Block, Transformer, next_token_loss
+from rsverify.training.model.base import load_base
+from rsverify.training.model.transformer import Attention, Block, Transformer, next_token_loss
 
 Scenario = Callable[[Subject, nn.Linear], nn.Module]
 

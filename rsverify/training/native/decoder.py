@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rsverify.training import attention
-from rsverify.training.cost import native_route
+from rsverify.training.stack.cost import native_route
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsverify.training.blocklinear import Part
-from rsverify.training.cost import native_route
+from rsverify.training.autograd.block_linear import Part
 from rsverify.training.native import build, decoder
 from rsverify.training.native.build import Kernels
 from rsverify.training.native.decoder import Block, Decoder, Norm
+from rsverify.training.stack.cost import native_route
 
 ALIGNED = 64
 """Bytes: a vector, and a line of the cache."""

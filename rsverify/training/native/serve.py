@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from rsverify.training.model.task import Task
 from rsverify.training.native import build
 from rsverify.training.native.decoder import Decoder
-from rsverify.training.task import Task
 
 
 def decoder_for(task: Task, *, dtype: torch.dtype) -> Decoder | None:

@@ -21,7 +21,7 @@ from rsverify.interop.peft import host
 from rsverify.interop.peft.target import parse_peft_target
 from rsverify.statistics.intervals import normal_quantile
 from rsverify.statistics.streams import stream
-from rsverify.training.contraction import AdapterModule
+from rsverify.training.adapters.contraction import AdapterModule
 
 ALPHA = 20.0
 ERROR_BUDGET = 1e-6

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from rsverify.training import compact
-from rsverify.training.attach import linear_at
-from rsverify.training.blocklinear import Part, Pass, Switch
-from rsverify.training.configuration import Configuration
-from rsverify.training.layout import Allocate, Group, build_groups
+from rsverify.training.adapters.attach import linear_at
+from rsverify.training.autograd.block_linear import Part, Pass, Switch
+from rsverify.training.model.task import Batch, Task, fold
+from rsverify.training.model.transformer import Transformer
 from rsverify.training.native import adam
 from rsverify.training.native import build as native
 from rsverify.training.native.build import Kernels
 from rsverify.training.native.decoder import Decoder
 from rsverify.training.native.program import First, Pieces, Program, programs
-from rsverify.training.stepping import States, new_states, step
-from rsverify.training.task import Batch, Task, fold
-from rsverify.training.transformer import Transformer
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.layout import Allocate, Group, build_groups
+from rsverify.training.stack.stepping import States, new_states, step
 
 
 @dataclass

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsverify.training.attach import linear_at
-from rsverify.training.cost import rank_probe_cost, route, weight_probe_cost
-from rsverify.training.layout import Group
+from rsverify.training.adapters.attach import linear_at
 from rsverify.training.native.adam import Stepping
+from rsverify.training.stack.cost import rank_probe_cost, route, weight_probe_cost
+from rsverify.training.stack.layout import Group
 
 
 @dataclass

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
-from rsverify.training.blocklinear import Switch
-from rsverify.training.stack import Stack
+from rsverify.training.autograd.block_linear import Switch
+from rsverify.training.stack.stack import Stack
 
 POLL_SECONDS = 0.02
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.errors import InputError
-from rsverify.training.contraction import AdapterModule, draw_factors
+from rsverify.training.adapters.contraction import AdapterModule, draw_factors
 
 
 def find_targets(model: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:

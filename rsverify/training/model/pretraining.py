@@ -1,4 +1,4 @@
-"""How the committed base was made: `python -m rsverify.training.pretrain --out FOLDER` repeats it.
+"""How the committed base was made: `python -m rsverify.training.model.pretraining --out FOLDER` repeats it.
 
 An hour on two cores. The run writes its state beside the checkpoint and goes on from there when started again.
 """
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from rsverify.training.text import english
-from rsverify.training.transformer import Transformer, TransformerConfig, next_token_loss
+from rsverify.training.model.text import english
+from rsverify.training.model.transformer import Transformer, TransformerConfig, next_token_loss
 
 TOKENS = 256
 """Context of the base, in bytes."""
@@ -60,7 +60,7 @@ def pretrain(out: Path, *, config: TransformerConfig, steps: int, batch: int, lr
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / "base.safetensors")
     about: dict[str, object] = {
         "sha256": hashlib.sha256((out / "base.safetensors").read_bytes()).hexdigest(),
-        "made_by": "python -m rsverify.training.pretrain",
+        "made_by": "python -m rsverify.training.model.pretraining",
         "config": config.to_dict(),
         "steps": steps,
         "batch": batch,

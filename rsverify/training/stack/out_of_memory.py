@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from rsverify.errors import BudgetError
-from rsverify.training.attach import linear_at
-from rsverify.training.configuration import Configuration
-from rsverify.training.room import available_bytes
-from rsverify.training.stepping import state_names
-from rsverify.training.task import Task
+from rsverify.training.adapters.attach import linear_at
+from rsverify.training.model.task import Task
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.room import available_bytes
+from rsverify.training.stack.stepping import state_names
 
 
 def factor_bytes(task: Task, configurations: Sequence[Configuration], *, dtype: torch.dtype) -> int:

@@ -10,13 +10,13 @@ import torch
 
 from rsverify.errors import InputError
 from rsverify.statistics.streams import stream
-from rsverify.training.attach import find_targets
-from rsverify.training.base import base_manifest, load_base
+from rsverify.training.adapters.attach import find_targets
 from rsverify.training.compact import as_decoder
-from rsverify.training.problem import Problem
-from rsverify.training.task import Batch, Task, compact_losses
-from rsverify.training.text import Corpus, source
-from rsverify.training.transformer import LINEARS, Transformer, next_token_loss
+from rsverify.training.model.base import base_manifest, load_base
+from rsverify.training.model.problem import Problem
+from rsverify.training.model.task import Batch, Task, compact_losses
+from rsverify.training.model.text import Corpus, source
+from rsverify.training.model.transformer import LINEARS, Transformer, next_token_loss
 
 CHARACTERS = 400_000
 """Source read for fine-tuning: some thousand times a batch, and a second to read."""

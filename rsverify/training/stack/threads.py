@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from rsverify.training.blocklinear import Switch
-from rsverify.training.stack import Stack
-from rsverify.training.watching import take, watch
+from rsverify.training.autograd.block_linear import Switch
+from rsverify.training.stack.stack import Stack
+from rsverify.training.stack.watching import take, watch
 
 KEPT = 31 << 20
 """Bytes. glibc gives blocks larger than any freed before back to the system, to be faulted in page by page at the next step; it learns

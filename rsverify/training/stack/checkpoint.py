@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rsverify.errors import InputError
-from rsverify.training.configuration import Configuration
-from rsverify.training.stack import Stack
-from rsverify.training.task import Task
+from rsverify.training.model.task import Task
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.stack import Stack
 
 SCHEMA = "rsverify-train/1"
 

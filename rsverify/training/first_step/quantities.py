@@ -13,8 +13,8 @@ import numpy as np
 from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import RuleError
 from rsverify.records import Claim
-from rsverify.training.firststep import FirstSteps
-from rsverify.training.probes import Capture
+from rsverify.training.first_step.closed_form import FirstSteps
+from rsverify.training.first_step.probes import Capture
 
 ZERO = "zero"
 """Answer for a quantity that vanishes identically."""

@@ -19,9 +19,9 @@ from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.errors import InputError
-from rsverify.training.attach import Attached, attach, build_adapters
+from rsverify.training.adapters.attach import Attached, attach, build_adapters
+from rsverify.training.model.problem import Problem
 from rsverify.training.optimizers import STEPS, State, silence
-from rsverify.training.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,23 @@ from torch import Tensor
 
 from rsverify.errors import InputError, refuse_no_workers
 from rsverify.training import compact
-from rsverify.training.attach import find_targets, linear_at
-from rsverify.training.blocklinear import Switch, patched
-from rsverify.training.checkpoint import describe, load, restore, save
-from rsverify.training.configuration import Configuration
-from rsverify.training.cost import run_cost
-from rsverify.training.folding import Folding, prepare, prepare_by_hand, prepare_native
-from rsverify.training.layout import order, silent_on
+from rsverify.training.adapters.attach import find_targets, linear_at
+from rsverify.training.autograd.block_linear import Switch, patched
+from rsverify.training.autograd.folding import Folding, prepare, prepare_by_hand, prepare_native
+from rsverify.training.model.task import Batch, Task
+from rsverify.training.model.transformer import Transformer
 from rsverify.training.native import build, serve
 from rsverify.training.native.decoder import Decoder
-from rsverify.training.outofmemory import factor_bytes, out_of_memory, refuse_too_much
-from rsverify.training.room import activation_room
-from rsverify.training.stack import Stack
-from rsverify.training.stepping import silent_on_step
-from rsverify.training.task import Batch, Task
-from rsverify.training.threads import run_in_threads, thread_count
-from rsverify.training.transformer import Transformer
-from rsverify.training.workers import run_in_workers, shared_zeros, shares, worker_count
+from rsverify.training.stack.checkpoint import describe, load, restore, save
+from rsverify.training.stack.configuration import Configuration
+from rsverify.training.stack.cost import run_cost
+from rsverify.training.stack.layout import order, silent_on
+from rsverify.training.stack.out_of_memory import factor_bytes, out_of_memory, refuse_too_much
+from rsverify.training.stack.room import activation_room
+from rsverify.training.stack.stack import Stack
+from rsverify.training.stack.stepping import silent_on_step
+from rsverify.training.stack.threads import run_in_threads, thread_count
+from rsverify.training.stack.workers import run_in_workers, shared_zeros, shares, worker_count
 
 SAVE_SECONDS = 30.0
 """Between two checkpoints: what a kill can cost."""

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.training.contraction import draw_factors
+from rsverify.training.adapters.contraction import draw_factors
+from rsverify.training.first_step.probes import Capture, LayerProbe
 from rsverify.training.optimizers import first_step
-from rsverify.training.probes import Capture, LayerProbe
 
 CHUNK = 1_000_000
 """Entries of the largest stacked matrix of one chunk of draws: 8 MB in float64."""

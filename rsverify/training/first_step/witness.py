@@ -22,14 +22,14 @@ from rsverify.definitions.rules import ALPHA, ScalingRule
 from rsverify.errors import InputError
 from rsverify.records import Claim, Measurement, Point
 from rsverify.statistics.intervals import level_for, log_mean_interval, mean_interval, per_draw_slope, slope_weights
-from rsverify.training.contraction import two_factors
-from rsverify.training.data import fine_tuning_problem
-from rsverify.training.device import as_dtype
-from rsverify.training.firststep import FirstSteps, Progress, Unit, first_steps
+from rsverify.training.adapters.contraction import two_factors
+from rsverify.training.first_step.closed_form import FirstSteps, Progress, Unit, first_steps
+from rsverify.training.first_step.probes import Capture, capture
+from rsverify.training.first_step.quantities import ZERO, bracket, combine, is_signed, per_layer
+from rsverify.training.model.data import fine_tuning_problem
+from rsverify.training.model.device import as_dtype
+from rsverify.training.model.problem import Problem
 from rsverify.training.optimizers import DEGREE, silence
-from rsverify.training.probes import Capture, capture
-from rsverify.training.problem import Problem
-from rsverify.training.quantities import ZERO, bracket, combine, is_signed, per_layer
 
 RANKS = (4, 8, 16, 32, 64, 128, 256)
 DRAWS = 32

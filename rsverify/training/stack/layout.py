@@ -17,11 +17,11 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Law, Zero
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
-from rsverify.training.attach import linear_at
-from rsverify.training.configuration import Configuration
-from rsverify.training.contraction import factor_key, factor_sizes, factor_stream, two_factors
+from rsverify.training.adapters.attach import linear_at
+from rsverify.training.adapters.contraction import factor_key, factor_sizes, factor_stream, two_factors
 from rsverify.training.native.build import Kernels
 from rsverify.training.native.philox import Draw, draw_uniform
+from rsverify.training.stack.configuration import Configuration
 
 Allocate = Callable[..., Tensor]
 """torch.zeros, or one that gives memory shared with forked workers."""

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load
 
 from rsverify.errors import CheckpointError
-from rsverify.training.device import as_device
-from rsverify.training.transformer import Transformer, TransformerConfig
+from rsverify.training.model.device import as_device
+from rsverify.training.model.transformer import Transformer, TransformerConfig
 
 
 def base_manifest() -> dict[str, Any]:
@@ -48,9 +48,9 @@ def verify_checkpoint(data: bytes, expected: str) -> None:
     if found != expected:
         raise CheckpointError(
             f"base.safetensors has sha256={found}, its manifest says {expected}: the file is damaged or was replaced;"
-            " reinstall rsverify, or make the base anew with python -m rsverify.training.pretrain"
+            " reinstall rsverify, or make the base anew with python -m rsverify.training.model.pretraining"
         )
 
 
 def _data(name: str) -> bytes:
-    return files("rsverify.training").joinpath("data", name).read_bytes()
+    return files("rsverify.training.model").joinpath("data", name).read_bytes()

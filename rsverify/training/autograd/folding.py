@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from rsverify.errors import InputError
-from rsverify.training.blocklinear import Switch
+from rsverify.training.autograd.block_linear import Switch
 from rsverify.training.compact import bytes_each
+from rsverify.training.model.task import Batch, Task, fold
+from rsverify.training.model.transformer import Transformer
 from rsverify.training.native.decoder import Decoder
-from rsverify.training.task import Batch, Task, fold
-from rsverify.training.transformer import Transformer
 
 
 @dataclass(frozen=True)

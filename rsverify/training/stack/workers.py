@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from rsverify.errors import BudgetError, RsverifyError
-from rsverify.training.blocklinear import Switch
-from rsverify.training.stack import Stack
-from rsverify.training.watching import take, watch
+from rsverify.training.autograd.block_linear import Switch
+from rsverify.training.stack.stack import Stack
+from rsverify.training.stack.watching import take, watch
 
 
 def shared_zeros(shape: Sequence[int], *, dtype: torch.dtype, device: Any = None) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.training.attach import Attached, attach, build_adapters, linear_at
-from rsverify.training.loop import advance, factor_norms
-from rsverify.training.problem import Problem
+from rsverify.training.adapters.attach import Attached, attach, build_adapters, linear_at
+from rsverify.training.model.problem import Problem
+from rsverify.training.stack.loop import advance, factor_norms
 
 
 def first_step_by_autograd(

@@ -14,11 +14,11 @@ from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.errors import InputError
 from rsverify.statistics.intervals import slope_weights
-from rsverify.training.attach import attach, build_adapters
-from rsverify.training.contraction import AdapterModule, two_factors
+from rsverify.training.adapters.attach import attach, build_adapters
+from rsverify.training.adapters.contraction import AdapterModule, two_factors
+from rsverify.training.first_step.probes import capture
+from rsverify.training.model.problem import Problem
 from rsverify.training.optimizers import first_step, silence
-from rsverify.training.probes import capture
-from rsverify.training.problem import Problem
 
 RELATIVE_DECREASE = 1e-4
 """Share of the loss that the small step is to take off: far above float64's rounding, far below the loss's curvature."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.training.layout import Allocate, Group, Place
+from rsverify.training.stack.layout import Allocate, Group, Place
 
 BLOCK = 1 << 16
 """Entries of a block: five float32 operands of it fit into the megabyte of cache that a core has."""

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsverify.training.attach import linear_at
-from rsverify.training.problem import Problem
+from rsverify.training.adapters.attach import linear_at
+from rsverify.training.model.problem import Problem
 
 
 @dataclass(frozen=True)

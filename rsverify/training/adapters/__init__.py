@@ -1,0 +1,1 @@
+"""Declared adapters as they act on a model: their contraction, on and off its linears, LoRA of any rank without its rank."""
