@@ -52,18 +52,15 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from rsverify.conformance.declared import declared_subject
     from rsverify.conformance.errorbudget import error_budget
     from rsverify.conformance.registry import checks
     from rsverify.conformance.runner import ERROR_BUDGET, check_adapter, count, exit_code, summary
     from rsverify.conformance.xfails import expected_for, read_xfails
-    from rsverify.definitions.registry import Declared
-    from rsverify.definitions.rules import ALPHA
     from rsverify.errors import InputError
     from rsverify.records import OUTCOMES, to_json
     from rsverify.report.provenance import provenance
     from rsverify.report.words import OUTCOME_STYLES, OUTCOME_WORDS
-    from rsverify.studies.targets import is_peft, resolve
+    from rsverify.studies.targets import is_peft, subject_of
 
     refuse_unwritable(json)
     refuse_unwritable(html, "html")
@@ -73,7 +70,7 @@ def check(
         from rsverify.cli.check_peft import check_all
 
         return check_all(xfails, only=only, seed=seed, json=json, html=html)
-    subject, expected = resolve(target), {}
+    subject, expected = subject_of(target, rule=rule, alpha=alpha), {}
     if is_peft(target):
         from rsverify.interop.peft.everything import known_checks
         from rsverify.interop.peft.known import shipped
@@ -84,10 +81,6 @@ def check(
         expected = {name: reason for name, reason in expected.items() if name in checks()}
     elif xfails is not None:
         expected = expected_for(target, read_xfails(xfails))
-    if isinstance(subject, Declared):
-        subject = declared_subject(subject, rule, alpha=ALPHA if alpha is None else alpha)
-    elif rule is not None or alpha is not None:
-        raise InputError(f"--rule and --alpha belong to built-in adapters; {target} brings its own")
     finished = itertools.count(1)
     with shown("check") as progress:
         stages = Stages(__name__, progress)

@@ -18,6 +18,7 @@ from rsverify.cli.options import (
     Steps,
     chosen,
     refuse_unwritable,
+    ruled,
     write_json,
 )
 
@@ -25,7 +26,7 @@ from rsverify.cli.options import (
 def derive(
     adapter: Name,
     *,
-    rule: OneRule = "alpha/sqrt(r)",
+    rule: OneRule = None,
     optimizer: OneOptimizer = "sgd",
     quantity: Quantity = "update",
     statistic: Statistic = "rms",
@@ -52,8 +53,16 @@ def derive(
     from rsverify.symbolic import derive as witness
 
     refuse_unwritable(json)
+    target = chosen(adapter, init)
     found = witness(
-        chosen(adapter, init), rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime
+        target.derivable,
+        ruled(target, rule),
+        optimizer=optimizer,
+        quantity=quantity,
+        statistic=statistic,
+        probe=probe,
+        steps=steps,
+        regime=regime,
     )
     console = Console(highlight=False, soft_wrap=True)
     claim = found.claim

@@ -26,6 +26,8 @@ from rsverify.cli.options import (
     Whole,
     chosen,
     refuse_unwritable,
+    ruled,
+    scaled,
     write_json,
 )  # fmt: skip
 from rsverify.cli.stages import log_on_stderr
@@ -42,7 +44,7 @@ OPEN = 3
 def estimate(
     adapter: Name,
     *,
-    rule: OneRule = "alpha/sqrt(r)",
+    rule: OneRule = None,
     optimizer: OneOptimizer = "sgd",
     quantity: Quantity = "update",
     statistic: Statistic = "rms",
@@ -67,7 +69,7 @@ def estimate(
     memory: Annotated[str, Parameter(allow_leading_hyphen=True, help="Most memory held at once, e.g. 256MB or 1GiB.")] = "256MB",
     calibrate: Annotated[bool, Parameter(help="Repeat the whole procedure on fresh draws: coverage and both error rates.")] = False,
     repeats: Annotated[Whole, Parameter(help="Repeats of --calibrate.")] = 200,
-    alpha: Alpha = 20.0,
+    alpha: Alpha | None = None,
     seed: Seed = 0,
     csv: Annotated[Path | None, Parameter(help="Write the curve to this file as CSV.")] = None,
     out: Annotated[Path | None, Parameter(help="Draw the curve to this file: .svg, .png or .pdf.")] = None,
@@ -95,7 +97,8 @@ def estimate(
     if out is not None:
         refuse_format(out)
     asked_ranks = parse_ranks(ranks or "4:65536")
-    laid = chosen(adapter, init)
+    target = chosen(adapter, init)
+    laid, rule, alpha = target.build or target.adapter, ruled(target, rule), scaled(target, alpha)
     asked: dict[str, Any] = {
         "optimizer": optimizer, "quantity": quantity, "statistic": statistic, "probe": probe, "steps": steps, "regime": regime,
         "ranks": asked_ranks, "d_in": d_in, "d_out": d_out, "samples": samples, "lr": lr, "precision": precision, "margin": margin,

@@ -25,12 +25,21 @@ def whole(type_: Any, tokens: Any) -> int:
 
 
 Whole = Annotated[int, Parameter(converter=whole)]
-Name = Annotated[str, Parameter(help="Name of an adapter, e.g. lora, dora, pissa, vera, loha; a wrong one lists all.")]
+Name = Annotated[
+    str,
+    Parameter(help="An adapter's name (lora, dora, vera, ...), package.module:object, peft:METHOD?key=value&..., adapter_config.json."),
+]
 Seed = Annotated[Whole, Parameter(name="--seed", allow_leading_hyphen=True, help="Seed of every random draw.")]
 Json = Annotated[Path | None, Parameter(name="--json", help="Write the result to this file as JSON.")]
 Alpha = Annotated[float, Parameter(name="--alpha", help="LoRA alpha.")]
 Ranks = Annotated[str | None, Parameter(name="--ranks", allow_leading_hyphen=True, help="4,8,16 or 4:65536 (powers of two) or 2**40.")]
-OneRule = Annotated[str, Parameter(name="--rule", allow_leading_hyphen=True, help="Scaling rule in r and alpha, or a name: lora, rslora.")]
+OneRule = Annotated[
+    str | None,
+    Parameter(
+        name="--rule", allow_leading_hyphen=True,
+        help="Scaling rule in r and alpha, or a name: lora, rslora [alpha/sqrt(r), or what the target's settings say].",
+    ),
+]  # fmt: skip
 OneOptimizer = Annotated[str, Parameter(name="--optimizer", help="Optimizer, e.g. sgd or adamw:eps=1e-3,lr_ratio=16.")]
 Quantity = Annotated[
     str, Parameter(name="--quantity", help="output, update, gradient:FACTOR, gradient_norm, input_gradient, loss_decrease.")
@@ -45,16 +54,38 @@ Regime = Annotated[str, Parameter(name="--regime", help="rank (r to infinity) or
 
 
 def chosen(adapter: str, init: tuple[str, ...]) -> Any:
-    """The adapter of that name, under other laws of init where some are given."""
-    from rsverify.definitions.lawtext import parse_init
-    from rsverify.definitions.registry import as_adapter, as_declared
+    """The target of that name, its declaration under other laws of init where some are given."""
+    from dataclasses import replace
 
+    from rsverify.definitions.lawtext import parse_init
+    from rsverify.definitions.targets import as_target
+
+    target = as_target(adapter)
     if not init:
-        return as_adapter(adapter)
+        return target
     laws = [parse_init(text) for text in init]
     if len(dict(laws)) < len(laws):
         raise InputError(f"init={list(init)}: a factor has two laws; give each one")
-    return as_declared(adapter).with_init(**dict(laws))
+    # Other laws are another adapter than the one a library builds.
+    return replace(target, declared=target.derivable.with_init(**dict(laws)), build=None, subject=None)
+
+
+DEFAULT_RULE = "alpha/sqrt(r)"
+"""The rule of a declaration where none is asked for: the source article's."""
+
+
+def ruled(target: Any, rule: str | None) -> Any:
+    """The rule asked for, else the one that a module or a library's settings bring, else the source article's."""
+    if rule is not None:
+        return rule
+    return target.rule if target.build is not None and target.rule is not None else DEFAULT_RULE
+
+
+def scaled(target: Any, alpha: float | None) -> float:
+    """The alpha asked for, else that of the target's settings, else the package's."""
+    from rsverify.definitions.rules import ALPHA
+
+    return alpha if alpha is not None else ALPHA if target.alpha is None else target.alpha
 
 
 def refuse_unwritable(path: Path | None, name: str = "json") -> None:

@@ -75,7 +75,7 @@ def parity(
 
 def _function(loader: str) -> Any:
     from rsverify.errors import InputError
-    from rsverify.studies.targets import import_object
+    from rsverify.definitions.targets import import_object
 
     found = import_object(loader, argument="loader")
     if not callable(found):

@@ -69,7 +69,7 @@ def solve(
     if out is not None and out.suffix != ".svg":
         raise InputError(f"out={str(out)!r} has suffix {out.suffix!r}; the phase diagram is written as .svg")
     powers = {text: as_rule(text).power for text in rule}
-    laid = chosen(adapter, init)
+    laid = chosen(adapter, init).derivable
     solved = [
         witness(laid, optimizer=optimizer, quantity=name, statistic=statistic, probe=probe, steps=steps, regime=regime) for name in quantity
     ]

@@ -11,10 +11,11 @@ import pkgutil
 import warnings
 from functools import cache
 from importlib.metadata import entry_points
+from typing import Any
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.wrapped import WrappedAdapter
-from rsverify.errors import NotDerivable, UnknownName
+from rsverify.errors import NotDerivable
 
 Declared = Adapter | WrappedAdapter
 
@@ -60,18 +61,20 @@ def register(adapter: Declared) -> Declared:
     return adapter
 
 
-def as_declared(adapter: Declared | str) -> Declared:
-    """The adapter itself, multilinear or not, or the one of that name."""
+def as_declared(adapter: Any) -> Declared:
+    """The declaration of any target (`definitions.targets`), multilinear or not.
+
+    Raises: UnknownName, InputError for what is no target; NotDerivable for a module without a declaration.
+    """
     if isinstance(adapter, Declared):
         return adapter
-    known = adapters()
-    if adapter not in known:
-        raise UnknownName("adapter", adapter, known)
-    return known[adapter]
+    from rsverify.definitions.targets import as_target
+
+    return as_target(adapter).derivable
 
 
-def as_adapter(adapter: Declared | str) -> Adapter:
-    """The multilinear adapter itself, or the one of that name.
+def as_adapter(adapter: Any) -> Adapter:
+    """The multilinear declaration of any target.
 
     Raises: NotDerivable with the reason and the core, where the adapter is not multilinear.
     """

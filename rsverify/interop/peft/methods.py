@@ -25,6 +25,8 @@ class Method:
         alpha: the setting that its scale is proportional to, or None where it has none.
         rule: the scaling rule that PEFT ships, or a function of the settings.
         init: what it claims to be at init (see `Subject`), or a function of the settings.
+        follows: the declaration that its layer follows where its init claims less, as `init` speaks of every rank and setting; for theory.
+        seeded: the setting that seeds what it draws once for all layers.
         needed: settings without which it cannot be built on a small layer.
         cannot: why it cannot be judged on one linear layer by itself; empty where it can.
     """
@@ -37,6 +39,8 @@ class Method:
     init: str | Callable[[Options], str | Declared] = "identity"
     needed: Mapping[str, Any] = field(default_factory=dict)
     cannot: str = ""
+    follows: str = ""
+    seeded: str = ""
 
     def rule_for(self, options: Options) -> str:
         """The rule under these settings."""
@@ -96,16 +100,20 @@ METHODS = {
         Method("lora", "r", INNER, "lora_alpha", _lora_rule, _lora_init),
         Method("adalora", "init_r", INNER + " before pruning", "lora_alpha", "alpha/r", "adalora", {"total_step": 100, "target_r": 1}),
         Method("loha", "r", "inner dimension of each of two products", "alpha", "alpha/r", _unless_random("loha")),
-        Method("lokr", "r", "inner dimension of the second Kronecker factor", "alpha", "alpha/r", _unless_random("identity")),
-        Method("vera", "r", "length of the trained vector d", None, "1", _unless_random("identity")),
-        Method("pvera", "r", "length of the trained vector d", None, "1", _unless_random("identity")),
-        Method("randlora", "r", "rank of one random base", "randlora_alpha", "alpha/r", _unless_random("identity")),
+        Method("lokr", "r", "inner dimension of the second Kronecker factor", "alpha", "alpha/r", _unless_random("identity"),
+               follows="lokr"),
+        Method("vera", "r", "length of the trained vector d", None, "1", _unless_random("identity"), follows="vera",
+               seeded="projection_prng_key"),
+        Method("pvera", "r", "length of the trained vector d", None, "1", _unless_random("identity"), seeded="projection_prng_key"),
+        Method("randlora", "r", "rank of one random base", "randlora_alpha", "alpha/r", _unless_random("identity"), follows="randlora",
+               seeded="projection_prng_key"),
         Method("hira", "r", INNER, None, "1", _hira_init),
         Method("miss", "r", "number of index classes", None, "1", _unless_random("miss")),
-        Method("delora", "r", INNER, None, "1/r", _unless_random("identity")),
+        Method("delora", "r", INNER, None, "1/r", _unless_random("identity"), follows="delora"),
         Method("gralora", "r", "inner dimension over all blocks", "alpha", _gralora_rule, _unless_random("identity"), {"gralora_k": 2}),
         Method("fourierft", "n_frequency", "trained entries of the spectrum", "scaling", "alpha",
-               lambda options: "identity" if options.get("init_weights", True) else "random", {"init_weights": True}),
+               lambda options: "identity" if options.get("init_weights", True) else "random", {"init_weights": True}, follows="fourierft",
+               seeded="random_loc_seed"),
         Method("waveft", "n_frequency", "trained wavelet coefficients", "scaling", "alpha", _unless_random("identity")),
         Method("psoft", "r", "size of the rotated principal subspace", "psoft_alpha", "alpha/r", _unless_random("identity")),
         Method("deft", "r", "size of the projected subspace", "alpha", _deft_rule, _unless_random("identity")),

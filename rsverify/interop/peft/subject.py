@@ -39,7 +39,7 @@ def subject_from_peft(config: Any, model: nn.Module | None = None) -> Subject:
     elif isinstance(config, str) and config.startswith(PREFIX):
         found, targets = parse_peft_target(config), None
     elif hasattr(config, "peft_type"):
-        found, targets = _from_object(config), getattr(config, "target_modules", None)
+        found, targets = recipe_from_object(config), getattr(config, "target_modules", None)
     else:
         found, targets = recipe_from_file(config), _targets_in(config)
     if model is not None:
@@ -93,7 +93,8 @@ def _sample(found: Recipe, alpha: float) -> Any:
     raise InputError(f"PEFT refuses to build these settings of {found.method.name}: {refused}") from refused
 
 
-def _from_object(config: Any) -> Recipe:
+def recipe_from_object(config: Any) -> Recipe:
+    """A recipe from a PEFT config object."""
     name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
     fields = config_fields(name)
     method = METHODS.get(name)
