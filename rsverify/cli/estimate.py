@@ -98,7 +98,7 @@ def estimate(
         refuse_format(out)
     asked_ranks = parse_ranks(ranks or "4:65536")
     target = chosen(adapter, init)
-    laid, rule, alpha = target.build or target.adapter, ruled(target, rule), scaled(target, alpha)
+    laid, scaling, alpha = target.build or target.adapter, ruled(target, rule), scaled(target, alpha)
     asked: dict[str, Any] = {
         "optimizer": optimizer, "quantity": quantity, "statistic": statistic, "probe": probe, "steps": steps, "regime": regime,
         "ranks": asked_ranks, "d_in": d_in, "d_out": d_out, "samples": samples, "lr": lr, "precision": precision, "margin": margin,
@@ -108,12 +108,12 @@ def estimate(
     if calibrate:
         from rsverify.montecarlo.calibration import calibrate as repeat
 
-        found = repeat(laid, rule, repeats=repeats, **_truth(laid, rule, asked), **asked)
+        found = repeat(laid, scaling, repeats=repeats, **_truth(laid, scaling, asked), **asked)
         asked["progress"].end()
         print(calibration_text(found))
         write_json({**to_json(found), "holds": found.holds}, json)
         return 0 if found.holds else 1
-    seen = witness(laid, rule, error_budget=error_budget, **asked)
+    seen = witness(laid, scaling, error_budget=error_budget, **asked)
     asked["progress"].end()
     text, code = estimate_text(seen, margin=margin, precision=precision)
     print(text)

@@ -74,8 +74,8 @@ def parity(
 
 
 def _function(loader: str) -> Any:
-    from rsverify.errors import InputError
     from rsverify.definitions.targets import import_object
+    from rsverify.errors import InputError
 
     found = import_object(loader, argument="loader")
     if not callable(found):

@@ -46,7 +46,7 @@ def test_names_and_declarations_are_derived_under_any_rule():
         assert target.adapter.name == "loha" and target.build is None and target.several_rules
     assert as_target("own_targets:three").adapter.expression == "o s, s r, r i -> o i"
     with pytest.raises(NotDerivable, match="norm"):
-        as_target("dora").adapter  # noqa: B018
+        as_target("dora").adapter
 
 
 def test_a_subject_brings_rule_alpha_and_the_declaration_it_follows():
