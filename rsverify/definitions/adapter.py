@@ -135,6 +135,12 @@ class Adapter:
         return tuple(name for name, law in self.laws.items() if law.trainable)
 
     @property
+    def ups(self) -> tuple[str, ...]:
+        """Names of the up-factors: with an axis of the added weight's rows and none of its columns. Their rate is lr * lr_ratio (LoRA+)."""
+        rows, columns = (set(axes) for axes in self.result)
+        return tuple(name for name, axes in self.operands.items() if rows & set(axes) and not columns & set(axes))
+
+    @property
     def init(self) -> str:
         """The laws as text, e.g. "B=zero, A=kaiming_uniform(fan_in=i)"."""
         return ", ".join(f"{name}={law.text()}" for name, law in self.laws.items())

@@ -14,8 +14,8 @@ from functools import cache
 from rsverify.errors import InputError, UnknownName, suggest
 
 COMMON = {"weight_decay": 0.0, "lr_ratio": 1.0, "clip": 0.0}
-"""Options of every optimizer: decoupled or coupled decay as the formula says; lr of B over lr of the other factors
-(LoRA+); bound on the global gradient norm, 0 = none."""
+"""Options of every optimizer: decoupled or coupled decay as the formula says; lr of the up-factors over lr of the others
+(LoRA+; which these are, `definitions.rates` says); bound on the global gradient norm, 0 = none."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Optimizer:
             if not math.isfinite(value) or value < 0:
                 raise InputError(f"optimizer {self.name!r}: {key}={value}; expected a finite number from 0")
             if key == "lr_ratio" and value == 0:
-                raise InputError(f"optimizer {self.name!r}: lr_ratio=0 would freeze B; expected a positive number")
+                raise InputError(f"optimizer {self.name!r}: lr_ratio=0 would freeze the up-factors; expected a positive number")
             if key in ("momentum", "beta1", "beta2", "alpha") and not 0 <= value < 1:
                 raise InputError(f"optimizer {self.name!r}: {key}={value}; expected 0 <= {key} < 1")
         return Optimizer(self.name, self.formula, self.defaults, self.coordinatewise, self.note, {**self.given, **options})

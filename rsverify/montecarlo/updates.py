@@ -7,7 +7,7 @@ A gradient or factor that is None is identically zero. Every draw is a run of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -30,8 +30,9 @@ def apply_step(
     *,
     t: int,
     lr: float,
+    ups: Collection[str],
 ) -> dict[str, Array | None]:
-    """The factors after step t (from 1); `state` is moved on.
+    """The factors after step t (from 1); `state` is moved on. `ups` are the factors whose learning rate is lr times `lr_ratio`.
 
     Shapes: factors and gradients (draws, *axes). Raises: InputError for an option that the update does not have.
     """
@@ -45,7 +46,7 @@ def apply_step(
     after: dict[str, Array | None] = {}
     for name, w in weights.items():
         g = gradients[name]
-        rate = lr * (optimizer.option("lr_ratio") if name == "B" else 1.0)
+        rate = lr * (optimizer.option("lr_ratio") if name in ups else 1.0)
         if decay and optimizer.name in COUPLED and w is not None:
             g = decay * w if g is None else g + decay * w
         kept = (1.0 - rate * decay) * w if decay and optimizer.name in DECOUPLED and w is not None else w

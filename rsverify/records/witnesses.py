@@ -26,6 +26,8 @@ class Prediction:
         exact: whether the formula is exact at every finite r; `error_order` is then "", else e.g. "O(1/r)" relative.
         terms: (a, b, c) of gamma**a * lr**c * r**b, as texts of fractions.
         flat: what the data's invariants that the formula names (`definitions.invariants`) are for flat data.
+        signs: those invariants that depend on which signs of the data stand where; `flat_formula` is the magnitude with their products
+            averaged over signs at random (a square before its root), None where that mean vanishes or is not written.
     """
 
     claim: Claim
@@ -40,6 +42,8 @@ class Prediction:
     rule: Expression | None = None
     notes: tuple[str, ...] = ()
     flat: Mapping[str, Expression] = field(default_factory=dict)
+    signs: tuple[str, ...] = ()
+    flat_formula: Expression | None = None
 
     @property
     def expression(self) -> Any:
@@ -68,8 +72,9 @@ class Prediction:
 
         Args: x_norm2 defaults to d_in and cosine to that of the claim's probe; gamma overrides the rule's values; data
             gives further quantities that the formula names (v_norm1, power sums and contractions of `data_quantities`, sizes
-            n_<axis> that a function gives), by default those of flat data: all |x_i|, |x'_i| equal, all |v_j| equal, signs at random.
-        Raises: InputError where no finite-rank formula exists or a quantity it needs was not given.
+            n_<axis> that a function gives), by default those of flat data: all |x_i|, |x'_i| equal, all |v_j| equal. Where the magnitude
+            depends on their signs (`signs`) and none of these is given, it is that of signs at random, the square averaged before its root.
+        Raises: InputError where no finite-rank formula exists, or a quantity it needs was not given, or only some of `signs` were.
         """
         import numpy as np
 
@@ -81,7 +86,10 @@ class Prediction:
             "x_norm2": float(d_in if x_norm2 is None else x_norm2), "v_norm2": float(v_norm2),
             "cosine": self.claim.cosine if cosine is None else float(cosine), **data,
         }  # fmt: skip
-        for name in self.formula.names - values.keys():
+        formula = self.formula
+        if self.signs and not any(name in data for name in self.signs) and self.flat_formula is not None:
+            formula = self.flat_formula
+        for name in formula.names - values.keys():
             if name in self.flat and self.flat[name].names <= values.keys():
                 values[name] = self.flat[name].evaluate(values)
             elif name == "v_norm1":
@@ -90,10 +98,11 @@ class Prediction:
             values["gamma"] = np.asarray(gamma, dtype=np.float64)
         elif self.rule is not None:
             values["gamma"] = self.rule.evaluate({"r": r, "alpha": float(alpha)})
-        missing = sorted(self.formula.names - values.keys())
-        if missing:
-            raise InputError(f"the formula needs {', '.join(missing)}; give them by name")
-        return np.broadcast_to(np.asarray(self.formula.evaluate(values), dtype=np.float64), r.shape).copy()
+        if missing := sorted(formula.names - values.keys()):
+            given = [name for name in self.signs if name in data]
+            rest = f" beside {', '.join(given)}: their product is averaged over signs as one, so give all of these or none" if given else ""
+            raise InputError(f"the formula needs {', '.join(missing)}{rest or '; give them by name'}")
+        return np.broadcast_to(np.asarray(formula.evaluate(values), dtype=np.float64), r.shape).copy()
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def test_updates_follow_the_scalar_formula(name, decay):
     expected = scalar_reference(optimizer, path, lr=0.1, start=0.4)
     state, w = {}, {"A": np.full((2, 3), 0.4)}
     for t, g in enumerate(path, start=1):
-        w = apply_step(optimizer, w, {"A": np.full((2, 3), g)}, state, t=t, lr=0.1)
+        w = apply_step(optimizer, w, {"A": np.full((2, 3), g)}, state, t=t, lr=0.1, ups=("B",))
         # Some ten roundings per step on numbers of size one, carried through a division.
         np.testing.assert_allclose(w["A"], expected[t - 1], rtol=1e-14 * 10 * t)
 
@@ -122,27 +122,27 @@ def test_updates_follow_the_scalar_formula(name, decay):
 def test_lr_ratio_moves_only_b_and_clip_bounds_the_norm():
     g = {"A": np.full((1, 2), 3.0), "B": np.full((1, 2), 4.0)}
     w = {"A": np.zeros((1, 2)), "B": np.zeros((1, 2))}
-    moved = apply_step(as_optimizer("sgd:lr_ratio=16"), w, {k: v.copy() for k, v in g.items()}, {}, t=1, lr=0.1)
+    moved = apply_step(as_optimizer("sgd:lr_ratio=16"), w, {k: v.copy() for k, v in g.items()}, {}, t=1, lr=0.1, ups=("B",))
     np.testing.assert_allclose(moved["B"] / moved["A"], 16 * 4 / 3)
-    moved = apply_step(as_optimizer("sgd:clip=1"), w, {k: v.copy() for k, v in g.items()}, {}, t=1, lr=1.0)
+    moved = apply_step(as_optimizer("sgd:clip=1"), w, {k: v.copy() for k, v in g.items()}, {}, t=1, lr=1.0, ups=("B",))
     assert sum((x**2).sum() for x in moved.values()) == pytest.approx(1.0)
-    moved = apply_step(as_optimizer("normalized-sgd"), w, {k: v.copy() for k, v in g.items()}, {}, t=1, lr=0.5)
+    moved = apply_step(as_optimizer("normalized-sgd"), w, {k: v.copy() for k, v in g.items()}, {}, t=1, lr=0.5, ups=("B",))
     assert sum((x**2).sum() for x in moved.values()) == pytest.approx(0.25)
 
 
 def test_muon_orthogonalises_full_and_rank_one_gradients():
     full = np.random.default_rng(3).standard_normal((2, 5, 3))
-    step = apply_step(as_optimizer("muon"), {"A": None}, {"A": full}, {}, t=1, lr=1.0)["A"]
+    step = apply_step(as_optimizer("muon"), {"A": None}, {"A": full}, {}, t=1, lr=1.0, ups=("B",))["A"]
     np.testing.assert_allclose(np.swapaxes(step, 1, 2) @ step, np.broadcast_to(np.eye(3), (2, 3, 3)), atol=1e-10)
     one = np.outer([1.0, 2, 2, 0], [3.0, 0, 4])[None]
-    step = apply_step(as_optimizer("muon"), {"A": None}, {"A": one}, {}, t=1, lr=1.0)["A"]
+    step = apply_step(as_optimizer("muon"), {"A": None}, {"A": one}, {}, t=1, lr=1.0, ups=("B",))["A"]
     np.testing.assert_allclose(step, -one / 15, atol=1e-10)
     with pytest.raises(InputError, match="only a matrix"):
-        apply_step(as_optimizer("muon"), {"b": None}, {"b": np.ones((2, 3))}, {}, t=1, lr=1.0)
+        apply_step(as_optimizer("muon"), {"b": None}, {"b": np.ones((2, 3))}, {}, t=1, lr=1.0, ups=("B",))
 
 
 def test_adafactor_first_step_of_a_rank_one_gradient_is_its_sign():
     g = np.outer([1.0, -2.0], [3.0, 0.5, -1.0])[None]
     w = np.full((1, 2, 3), 2.0)
-    step = apply_step(as_optimizer("adafactor"), {"A": w}, {"A": g.copy()}, {}, t=1, lr=1e-2)["A"] - w
+    step = apply_step(as_optimizer("adafactor"), {"A": w}, {"A": g.copy()}, {}, t=1, lr=1e-2, ups=("B",))["A"] - w
     np.testing.assert_allclose(step, -2.0 * 1e-2 * np.sign(g), rtol=1e-12)

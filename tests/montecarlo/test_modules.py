@@ -135,7 +135,7 @@ def test_refusals():
         _module(lambda rank, base, alpha: base.requires_grad_(False)).sample(3, "x", 1)
     with pytest.raises(InputError, match=r"'C', which is not a trained parameter.*lora_A"):
         _module(quantity="gradient:C").sample(3, "x", 1)
-    with pytest.raises(InputError, match="lr_ratio is for B"):
+    with pytest.raises(InputError, match="lr_ratio is for the up-factor"):
         _module(lambda *a: nn.Sequential(Lora(*a), Lora(3, nn.Linear(4, 4), 1)), optimizer="sgd:lr_ratio=2").sample(3, "x", 1)
     with pytest.raises(InputError, match="draws=0"):
         _module().sample(3, "x", 0)

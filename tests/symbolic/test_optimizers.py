@@ -14,6 +14,7 @@ from rsverify.montecarlo.dense.observables import observe
 from rsverify.montecarlo.problem import make_problem
 from rsverify.statistics.intervals import normal_quantile
 from rsverify.symbolic.answers import witness
+from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.steps import coherence, normstep, scalarsteps, signstep
 from rsverify.symbolic.steps.coherence import rank_one_gradient
 
@@ -111,8 +112,8 @@ def test_frozen_down_factor_keeps_every_adaptive_step_exact():
         ("muon-torch", (normstep, "shape_factor"), lambda optimizer, rows, columns: 1),
         ("muon:weight_decay=2", (normstep, "decay_left"), lambda name, decay: 1),
         ("adamw:weight_decay=2", (signstep, "decay_left"), lambda name, decay: 1),
-        ("adamw:lr_ratio=4", (signstep, "learning_rate_ratio"), lambda optimizer, name: 1),
-        ("normalized-sgd:lr_ratio=3", (normstep, "learning_rate_ratio"), lambda optimizer, name: 1),
+        ("adamw:lr_ratio=4", (signstep, "first_rate"), lambda optimizer, adapter, name: s.lr),
+        ("normalized-sgd:lr_ratio=3", (normstep, "learning_rate_ratio"), lambda optimizer, adapter, name: 1),
     ],
     ids=["rmsprop", "adafactor", "shape", "decay", "decay, sign", "ratio, sign", "ratio"],
 )

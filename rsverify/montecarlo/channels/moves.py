@@ -98,7 +98,7 @@ class Run:
         state: State = {}
         now: np.ndarray | None = None
         for t in range(1, self.steps + 1):
-            now = apply_step(self.optimizer, {"B": now}, {"B": g.copy()}, state, t=t, lr=self.lr)["B"]
+            now = apply_step(self.optimizer, {"B": now}, {"B": g.copy()}, state, t=t, lr=self.lr, ups=("B",))["B"]
         return np.zeros_like(g) if now is None else now
 
 

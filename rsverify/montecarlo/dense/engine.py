@@ -94,5 +94,5 @@ class Engine:
         now = dict(factors)
         for t in range(1, steps + 1):
             gradients = self.gradients(now, problem, draws)
-            now.update(apply_step(optimizer, {name: now[name] for name in gradients}, gradients, state, t=t, lr=lr))
+            now.update(apply_step(optimizer, {name: now[name] for name in gradients}, gradients, state, t=t, lr=lr, ups=self.adapter.ups))
         return now

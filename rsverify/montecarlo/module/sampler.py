@@ -146,7 +146,9 @@ class ModuleSampler(Sampler):
             raise InputError(f"{name}: no parameter requires a gradient; expected the adapter's own to")
         ups = [key for key in trained if _UP.search(key)]
         if self.task.setting.optimizer.option("lr_ratio") != 1.0 and len(ups) != 1:
-            raise InputError(f"{name}: lr_ratio is for B, and {ups or 'none'} of its parameters {list(trained)} is called so; expected one")
+            raise InputError(
+                f"{name}: lr_ratio is for the up-factor, and {ups or 'none'} of its parameters {list(trained)} is called B; expected one"
+            )
         factor = self.task.setting.claim.factor
         if factor is not None and factor not in trained:
             raise InputError(f"{name}: gradient of {factor!r}, which is not a trained parameter; trained are {list(trained)}")
@@ -165,18 +167,16 @@ class _Run:
         claim, optimizer = self.task.setting.claim, self.task.setting.optimizer
         start = self._now()
         before, first = self._output(), self._gradients()
-        named = {key: "B" if _UP.search(key) else key for key in self.trained} if optimizer.option("lr_ratio") != 1.0 else None
-        names = named or {key: key for key in self.trained}
+        ups = tuple(key for key in self.trained if _UP.search(key))
         state: State = {}
         diverged = None
         with np.errstate(over="ignore", invalid="ignore"):
             for t in range(1, claim.steps + 1):
                 gradients = first if t == 1 else self._gradients()
                 moved = apply_step(
-                    optimizer, {names[key]: w for key, w in self._now().items()}, {names[key]: g.copy() for key, g in gradients.items()},
-                    state, t=t, lr=self.task.lr,
-                )  # fmt: skip
-                self._set({key: moved[names[key]] for key in self.trained})
+                    optimizer, self._now(), {key: g.copy() for key, g in gradients.items()}, state, t=t, lr=self.task.lr, ups=ups
+                )
+                self._set({key: moved[key] for key in self.trained})
                 if diverged is None and not all(np.isfinite(w).all() for w in self._now().values()):
                     diverged = t
             value, vanishes = self._value(claim, start, before, first)

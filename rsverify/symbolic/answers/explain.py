@@ -10,6 +10,7 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting
 from rsverify.definitions.laws import Frozen, Law, Zero
+from rsverify.definitions.rates import ratio_note
 from rsverify.records import Claim
 from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.steps.magnitude import Magnitude
@@ -30,6 +31,8 @@ def explain(
     if claim.steps:
         said.append(moving(adapter))
         said.append(f"The step: {asked.optimizer.formula}.")
+        if note := ratio_note(asked.optimizer, adapter):
+            said.append(f"{note}.")
     if not terms:
         return (*said, f"{asked_for(claim)} vanishes identically: no rule makes it grow or shrink.")
     shown = sp.sqrt(found.value) if found.squared else found.value

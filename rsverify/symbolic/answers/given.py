@@ -70,7 +70,7 @@ def given_steps(
     if x.ndim != 2 or v.ndim != 2 or p.shape != x.shape[1:] or len(x) != len(v):
         raise InputError(f"samples{x.shape}, signals{v.shape}, probe{p.shape}; expected (steps, d_in), (steps, d_out), (d_in,)")
     exact = x.dtype == object
-    Q, M = _followed(x, v, gamma, lr, optimizer, up, down if down in adapter.trainable else None, exact=exact)
+    Q, M = _followed(x, v, gamma, lr, optimizer, adapter, up, down if down in adapter.trainable else None, exact=exact)
     sizes: dict[Any, Any] = {s.r: rank, s.d_in: x.shape[1], s.d_out: v.shape[1]}
     variance = sp.Rational(law.standard_moment(2)) * spread(adapter, down).subs(sizes) ** 2
     excess = sp.Rational(law.standard_cumulant(4)) * spread(adapter, down).subs(sizes) ** 4
@@ -91,7 +91,7 @@ def _kind(*given: Any) -> Any:
 
 
 def _followed(
-    x: np.ndarray, v: np.ndarray, gamma: Any, lr: Any, optimizer: Optimizer, up: str, down: str | None, *, exact: bool
+    x: np.ndarray, v: np.ndarray, gamma: Any, lr: Any, optimizer: Optimizer, adapter: Adapter, up: str, down: str | None, *, exact: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Q_k and M_k after all steps; `down` is None where A is frozen."""
 
@@ -99,8 +99,8 @@ def _followed(
         return value if exact else float(value)
 
     decay, kept = number(exact_number(optimizer.option("weight_decay"))), number(momentum(optimizer))
-    rate_b = lr * number(learning_rate_ratio(optimizer, up))
-    rate_a = lr * number(learning_rate_ratio(optimizer, down)) if down else 0
+    rate_b = lr * number(learning_rate_ratio(optimizer, adapter, up))
+    rate_a = lr * number(learning_rate_ratio(optimizer, adapter, down)) if down else 0
     Q, M = np.zeros((v.shape[1], x.shape[1]), dtype=x.dtype), np.eye(x.shape[1], dtype=int).astype(x.dtype)
     buffer_q, buffer_m = 0 * Q, 0 * M
     for sample, signal in zip(x, v, strict=True):

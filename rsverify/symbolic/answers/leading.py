@@ -13,7 +13,7 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.errors import NotDerivable
 from rsverify.symbolic.moments import symbols as s
-from rsverify.symbolic.moments.flatdata import changing, flat_product, flat_values
+from rsverify.symbolic.moments.flatdata import averaged, changing, flat_values, random_names
 from rsverify.symbolic.moments.sizes import growth
 
 Terms = dict[tuple[Fraction, Fraction, Fraction], sp.Expr]
@@ -34,7 +34,7 @@ def rank_terms(expression: sp.Expr, *, cosine: float, regime: str, adapter: Adap
 
     Raises: NotDerivable where the size of an axis decides and is not a formula, or where there is no power law.
     """
-    expression = expression.subs(s.cosine, sp.nsimplify(cosine, rational=True))
+    expression = _small_rates(expression.subs(s.cosine, sp.nsimplify(cosine, rational=True)))
     expression = _with_flat_data(expression, cosine, regime, adapter)
     if regime == "width":
         unknown = [str(symbol) for symbol in expression.free_symbols if str(symbol).startswith("n_")]
@@ -60,7 +60,7 @@ def rank_terms(expression: sp.Expr, *, cosine: float, regime: str, adapter: Adap
 
 def width_power(expression: sp.Expr, *, cosine: float, adapter: Adapter | None = None) -> Fraction:
     """The largest power of the widths, of flat data on d_in = d_out."""
-    expression = _with_flat_data(expression, cosine, "width", adapter)
+    expression = _with_flat_data(_small_rates(expression), cosine, "width", adapter)
     return max((_leading(_resolved(rest, _d), _d)[0] for rest in _by_powers(expression, (s.gamma, s.lr)).values()), default=Fraction(0))
 
 
@@ -105,6 +105,12 @@ def _by_powers(expression: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> dict[tupl
     return {key: value for key, value in found.items() if not _vanishes(value)}
 
 
+def _small_rates(expression: sp.Expr) -> sp.Expr:
+    """The expression below any cap on a learning rate: powers of lr are those of small rates."""
+    caps: dict[Any, Any] = {cap: next(arg for arg in cap.args if arg.has(s.lr)) for cap in expression.atoms(sp.Min) if cap.has(s.lr)}
+    return cast(sp.Expr, expression.xreplace(caps)) if caps else expression
+
+
 def _vanishes(value: sp.Expr) -> bool:
     return value == 0 or (isinstance(value, sp.Add) and sp.expand(value) == 0)
 
@@ -145,27 +151,20 @@ def _with_flat_data(expression: sp.Expr, cosine: float, regime: str, adapter: Ad
     A product of invariants is averaged as one: the mean of a square is not the square of a mean.
     """
     names = {str(symbol): symbol for symbol in expression.free_symbols}
-    assert adapter is not None or not any(name.startswith("G_") for name in names), "contractions over groups need their adapter"
-    values = flat_values(names, adapter)
-    growing = {names[name] for name in changing(names, adapter)}
     c = sp.nsimplify(cosine, rational=True)
-    if growing:
-        assert adapter is not None
-        terms = []
-        for term in sp.Add.make_args(sp.expand(expression)):
-            held = [symbol for symbol in growing if term.has(symbol)]
-            rest, together = term, []
-            for symbol in held:
-                rest, power = rest.as_coeff_exponent(symbol)
-                if not power.is_Integer or power < 0:
-                    raise NotDerivable(f"{symbol} depends on the data and on r, and its power {power} has no mean over flat data")
-                together += [str(symbol)] * int(power)
-            terms.append(rest * flat_product(together, adapter).subs(s.cosine, c) if together else term)
-        expression = sp.Add(*terms)
+    random = random_names(names)
+    if random:
+        if regime == "width":
+            expression = averaged(expression, random, adapter)
+        elif growing := {names[name] for name in changing(names, adapter)}:
+            # Beside an invariant that differs at every rank, the others are those of the same flat data.
+            terms = sp.Add.make_args(sp.expand(expression))
+            expression = sp.Add(*(averaged(term, random, adapter) if term.has(*growing) else term for term in terms))
+    expression = expression.subs(s.cosine, c)
     if regime != "width":
         return expression
     widths: dict[Any, Any] = {s.x_norm2: _d, s.v_norm2: sp.Integer(1), s.cosine: c, s.d_in: _d, s.d_out: _d}
-    known: dict[Any, Any] = {names[name]: value for name, value in values.items()}
+    known: dict[Any, Any] = {names[name]: value for name, value in flat_values(names).items()}
     if adapter is not None:
         widths = {**{s.axis_size(axis): size.subs(widths) for axis, size in growth(adapter).items()}, **widths}
     return cast(sp.Expr, expression.subs(known).subs(widths))

@@ -18,17 +18,15 @@ def terms_of(found: Magnitude, claim: Claim, *, upper: bool = False) -> Terms:
     return rank_terms(value, cosine=claim.cosine, regime=claim.regime, adapter=found.adapter)
 
 
-def entry_exponent(found: Magnitude, claim: Claim, p: Fraction) -> Fraction:
-    """The power of r of a gradient entry's mean square over epsilon's."""
-    assert found.entry is not None
-    terms = rank_terms(found.entry, cosine=1.0, regime=claim.regime, adapter=found.adapter)
-    power = leading_exponent(terms, p)
-    return Fraction(0) if power is None else power
+def entry_exponents(found: Magnitude, claim: Claim, p: Fraction) -> list[Fraction]:
+    """The powers of r of the gradient entries' mean squares over epsilon's."""
+    terms = (rank_terms(entry, cosine=1.0, regime=claim.regime, adapter=found.adapter) for entry in found.entries)
+    return [Fraction(0) if (power := leading_exponent(each, p)) is None else power for each in terms]
 
 
 def settled(found: Magnitude, claim: Claim, p: Fraction) -> Magnitude:
     """The one regime that holds at every rank, where a gradient's entries are far below epsilon at every rank; else both, as they were."""
-    if found.large is None or not epsilon.is_small(found, entry_exponent(found, claim, p)):
+    if found.large is None or not epsilon.is_small(found, entry_exponents(found, claim, p), p):
         return found
     return replace(found, large=None)
 

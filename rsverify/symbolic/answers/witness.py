@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import sympy as sp
 
@@ -14,13 +15,13 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.rules import ScalingRule
-from rsverify.errors import NotDerivable
+from rsverify.errors import BudgetError, NotDerivable
 from rsverify.expressions import Expression
 from rsverify.records import Claim, Prediction
 from rsverify.symbolic.answers.leading import log_exponent
 from rsverify.symbolic.answers.reading import exponent_range, settled, terms_of
 from rsverify.symbolic.moments import symbols as s
-from rsverify.symbolic.moments.flatdata import changing, flat_values
+from rsverify.symbolic.moments.flatdata import averaged, changing, flat_values, random_names
 from rsverify.symbolic.moments.network import DATA
 from rsverify.symbolic.moments.sizes import growth_note
 from rsverify.symbolic.steps import optimizers
@@ -65,7 +66,7 @@ def derive(
         terms=_first_order(terms, found.root),
         rule=asked.rule.expression,
         notes=(*found.notes, *growing, *_assumed(claim, asked.adapter)),
-        flat=_flat(shown, claim, asked.adapter) if whole else {},
+        **(_flat_data(found, shown, claim, asked.adapter) if whole else {}),
     )
 
 
@@ -114,12 +115,23 @@ def _written(shown: sp.Expr) -> str:
     return re.sub(r"harmonic\((\w+)\)", r"harmonic(\1, 1)", text)  # sympy leaves the power 1 out
 
 
-def _flat(shown: sp.Expr, claim: Claim, adapter: Adapter) -> dict[str, Expression]:
-    """Flat values of the invariants that a formula names; none where they would make it vanish, as it does only in the mean over signs."""
-    names = {str(symbol): symbol for symbol in shown.free_symbols}
-    found = flat_values(names, adapter)
-    put_in = shown.subs({names[name]: value for name, value in found.items()}).subs(s.cosine, exact_number(claim.cosine))
-    return {} if put_in == 0 else {name: Expression(_written(value)) for name, value in sorted(found.items())}
+def _flat_data(found: Magnitude, shown: sp.Expr, claim: Claim, adapter: Adapter) -> dict[str, Any]:
+    """Flat values of the invariants that a formula names, and, where some depend on signs, the formula averaged over them.
+
+    None where a mean over signs vanishes or cannot be written: the invariants must then be given.
+    """
+    names = {str(symbol) for symbol in shown.free_symbols}
+    flat = {name: Expression(_written(value)) for name, value in sorted(flat_values(names).items())}
+    if not (random := random_names(names)):
+        return {"flat": flat}
+    try:
+        mean = averaged(found.value, random, adapter)
+    except (NotDerivable, BudgetError):
+        return {"flat": flat, "signs": random}
+    mean = mean.subs(s.cosine, exact_number(claim.cosine)) if claim.cosine in (0.0, 1.0, -1.0) else mean
+    if mean == 0:
+        return {"flat": flat, "signs": random}
+    return {"flat": flat, "signs": random, "flat_formula": Expression(_text(sp.sqrt(mean) if found.squared else mean, claim))}
 
 
 def _growing(shown: sp.Expr, adapter: Adapter) -> tuple[str, ...]:

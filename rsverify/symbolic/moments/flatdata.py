@@ -1,7 +1,8 @@
 """What the data's invariants are for flat data: all |x_i| equal, all |v_j| equal, signs at random.
 
-x' agrees with x in sign at a share (1 + cosine) / 2 of the entries. An invariant that depends on which signs stand where takes
-its mean over them: the same moment-cumulant sum as for a factor, with the joint cumulants of a sign and its probe.
+x' agrees with x in sign at a share (1 + cosine) / 2 of the entries. Sums of odd powers, and contractions of reshaped data, depend on
+which signs stand where: these are random, and a product of them is averaged as one, since the mean of a square is not the square of
+a mean. The mean is the same moment-cumulant sum as for a factor, with the joint cumulants of a sign and its probe.
 """
 
 from __future__ import annotations
@@ -15,28 +16,57 @@ import sympy as sp
 
 from rsverify.definitions import invariants
 from rsverify.definitions.adapter import Adapter
+from rsverify.errors import BudgetError, NotDerivable
 from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.moments.sizes import axis_sizes
 
+MAX_SIGNS = 12
+"""Entries of reshaped data in one product of contractions: their partitions are 10 395 here and grow factorially."""
 
-def flat_values(names: Iterable[str], adapter: Adapter | None = None) -> dict[str, sp.Expr]:
-    """The flat value of every invariant among the names, in d_in, d_out, x_norm2, v_norm2, cosine and sizes of axes.
 
-    Args: adapter says which axes the data's groups are made of; without it contractions over groups are left out.
-    """
-    found: dict[str, sp.Expr] = {}
+def flat_values(names: Iterable[str]) -> dict[str, sp.Expr]:
+    """The flat value of every invariant among the names that is the same whatever the signs, in d_in, d_out, x_norm2, v_norm2, cosine."""
+    values: dict[str, sp.Expr] = {}
     for name in names:
         if name == "v_norm1":
-            found[name] = sp.sqrt(s.d_out) * sp.sqrt(s.v_norm2)
-            continue
-        if name in ("x_norm1", "x_sign"):
-            found[name] = sp.sqrt(s.d_in) * sp.sqrt(s.x_norm2) * (s.cosine if name == "x_sign" else 1)
-            continue
-        atoms = invariants.atoms_of(name)
-        if atoms is None or (name[0] == "G" and adapter is None):
-            continue
-        found[name] = _of(atoms, name[0] == "G", adapter)
-    return found
+            values[name] = sp.sqrt(s.d_out) * sp.sqrt(s.v_norm2)
+        elif name in ("x_norm1", "x_sign"):
+            values[name] = sp.sqrt(s.d_in) * sp.sqrt(s.x_norm2) * (s.cosine if name == "x_sign" else 1)
+        elif (atoms := _power_sum(name)) is not None and len(atoms) % 2 == 0:
+            width, norm2 = (s.d_out, s.v_norm2) if name[0] == "V" else (s.d_in, s.x_norm2)
+            probes = sum(vector == "x'" for vector, _ in atoms)
+            values[name] = (norm2 / width) ** sp.Rational(len(atoms), 2) * width * (s.cosine if probes % 2 else 1)
+    return values
+
+
+def random_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The invariants among the names whose flat value depends on which signs stand where."""
+    return tuple(sorted(name for name in names if name[:2] == "G_" or len(_power_sum(name) or ()) % 2))
+
+
+def _power_sum(name: str) -> list[tuple[str, tuple[int, ...]]] | None:
+    """The data vectors of a sum of powers over one index; None for any other name."""
+    return None if name[:2] == "G_" else invariants.atoms_of(name)
+
+
+def averaged(expression: sp.Expr, names: Sequence[str], adapter: Adapter | None) -> sp.Expr:
+    """The mean of an expression over flat data, of the random invariants among the names; all others stay.
+
+    Raises: NotDerivable where the expression is no polynomial in them; BudgetError where a product has too many entries.
+    """
+    symbols = {name: symbol for symbol in expression.free_symbols if (name := str(symbol)) in names}
+    if not symbols:
+        return expression
+    terms = []
+    for term in sp.Add.make_args(sp.expand(expression)):
+        rest, product = term, []
+        for name, symbol in symbols.items():
+            rest, power = rest.as_coeff_exponent(symbol)
+            if not power.is_Integer or power < 0 or rest.has(symbol):
+                raise NotDerivable(f"{name} depends on the data's signs, and {term} is no polynomial in it: it has no mean over flat data")
+            product += [name] * int(power)
+        terms.append(rest * flat_product(product, adapter))
+    return sp.Add(*terms)
 
 
 def changing(names: Iterable[str], adapter: Adapter | None) -> list[str]:
@@ -51,31 +81,69 @@ def changing(names: Iterable[str], adapter: Adapter | None) -> list[str]:
     return sorted(found)
 
 
-def flat_product(names: Sequence[str], adapter: Adapter) -> sp.Expr:
-    """The mean of a product of contractions over groups, their signs drawn together."""
+def flat_product(names: Sequence[str], adapter: Adapter | None) -> sp.Expr:
+    """The mean of a product of random invariants over flat data, their signs drawn together.
+
+    Raises: BudgetError where contractions of reshaped data have too many entries together.
+    """
     value: sp.Expr = sp.Integer(1)
     for signal in (False, True):
-        together: list[tuple[str, tuple[int, ...]]] = []
+        width, norm2 = (s.d_out, s.v_norm2) if signal else (s.d_in, s.x_norm2)
+        contracted: list[tuple[str, tuple[int, ...]]] = []
+        sums: list[str] = []
+        order = 0
         for name in names:
             atoms = invariants.atoms_of(name)
             assert atoms is not None
-            if (atoms[0][0] == "v") == signal:
-                shift = 1 + max((i for _, indices in together for i in indices), default=-1)
-                together += [(vector, tuple(i + shift for i in indices)) for vector, indices in atoms]
-        if together:
-            value *= _of(together, True, adapter)
+            if (atoms[0][0] == "v") != signal:
+                continue
+            order += len(atoms)
+            if name[0] == "G":
+                contracted += _shifted(atoms, contracted)
+            else:  # an even power of a sign is one: what is left is the sign, or that of the probe
+                probes = sum(vector == "x'" for vector, _ in atoms)
+                sums.append("x'" if probes % 2 else atoms[0][0] if signal else "x")
+        if not order:
+            continue
+        size = (norm2 / width) ** sp.Rational(order, 2)
+        if contracted:
+            assert adapter is not None, "contractions over groups need their adapter"
+            axes = adapter.result[0 if signal else 1]
+            for vector in sums:
+                contracted += _shifted([(vector, (0,) * len(axes))], contracted)
+            if len(contracted) > MAX_SIGNS:
+                raise BudgetError(
+                    f"a product of contractions of reshaped data holds {len(contracted)} entries, at most {MAX_SIGNS} are averaged over"
+                    " signs; give the data's invariants, or sample it", needed=len(contracted), allowed=MAX_SIGNS, unit="entries",
+                )  # fmt: skip
+            known = axis_sizes(adapter)
+            value *= size * _mean(tuple(contracted), tuple(known[axis] for axis in axes))
+        else:
+            probes = sums.count("x'")
+            value *= size * _sum_product(len(sums) - probes, probes, width)
     return value
 
 
-def _of(atoms: Sequence[tuple[str, tuple[int, ...]]], grouped: bool, adapter: Adapter | None) -> sp.Expr:
-    signal = any(vector == "v" for vector, _ in atoms)
-    width, norm2 = (s.d_out, s.v_norm2) if signal else (s.d_in, s.x_norm2)
-    if not grouped or adapter is None:
-        sizes: tuple[sp.Expr, ...] = (width,)
-    else:
-        known = axis_sizes(adapter)
-        sizes = tuple(known[axis] for axis in adapter.result[0 if signal else 1])
-    return (norm2 / width) ** sp.Rational(len(atoms), 2) * _mean(tuple(atoms), sizes)
+def _shifted(
+    atoms: Sequence[tuple[str, tuple[int, ...]]], after: Sequence[tuple[str, tuple[int, ...]]]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """The atoms with indices of their own, beyond those of other atoms."""
+    shift = 1 + max((i for _, indices in after for i in indices), default=-1)
+    return [(vector, tuple(i + shift for i in indices)) for vector, indices in atoms]
+
+
+@cache
+def _sum_product(samples: int, probes: int, width: sp.Expr) -> sp.Expr:
+    """E of (sum of signs)**samples * (sum of probe signs)**probes, the share of agreeing signs held fixed: by the block of one factor."""
+    if samples == 0 and probes == 0:
+        return sp.Integer(1)
+    total: sp.Expr = sp.Integer(0)
+    for i, j in itertools.product(range(samples + 1), range(probes + 1)):
+        if (i + j) % 2 or not (i if samples else j):
+            continue
+        ways = math.comb(samples - 1, i - 1) * math.comb(probes, j) if samples else math.comb(probes - 1, j - 1)
+        total += ways * _cumulant(i + j, 0) * width * (s.cosine if j % 2 else 1) * _sum_product(samples - i, probes - j, width)
+    return sp.expand(total)
 
 
 @cache

@@ -14,6 +14,7 @@ Where both have the same power of r, that is the exponent; else it lies between 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -29,8 +30,7 @@ from rsverify.symbolic.moments.sizes import axis_sizes, spread
 from rsverify.symbolic.steps import polynomial
 from rsverify.symbolic.steps.magnitude import Magnitude, decay_left, exact_number
 from rsverify.symbolic.steps.normstep import UNIT_LENGTH, shape_factor
-from rsverify.symbolic.steps.polynomial import learning_rate_ratio
-from rsverify.symbolic.steps.scalarsteps import SIGN_LIKE, first_factor
+from rsverify.symbolic.steps.scalarsteps import CAPPED, SIGN_LIKE, first_factor, first_rate
 
 CONSTANT = "a constant free of r"
 POWERS_ONLY = "second moments fix the power of r by coherence of signs (Hoelder below, Cauchy and Schwarz above), not the constant"
@@ -94,7 +94,7 @@ class _Step:
         if not self.sign and optimizer.name not in UNIT_LENGTH:
             raise NotDerivable(f"the update of {optimizer.name} is not written in symbols; the numeric witnesses can speak")
         self._check()
-        self.rates = {name: s.lr * learning_rate_ratio(optimizer, name) * self._factor(name) for name in self.moving}
+        self.rates = {name: first_rate(optimizer, adapter, name) * self._factor(name) for name in self.moving}
         decay = optimizer.option("weight_decay")
         self.decay = exact_number(decay) if decay else sp.Integer(0)
         still = [name for name in adapter.trainable if name not in self.moving]
@@ -191,17 +191,16 @@ class _Step:
         return self.rates[name] ** 2 * second_moment(unit, quantity, probe)
 
     def bracket(self, below: Any, above: Any, *, notes: tuple[str, ...] = ()) -> Magnitude:
-        said = (POWERS_ONLY, *notes, *((SMALL_STEPS,) if len(self.moving) > 1 else ()))
-        return Magnitude(below, True, False, CONSTANT, sp.expand(above), said, self.adapter)
+        remarks = (POWERS_ONLY, *notes, *((SMALL_STEPS,) if len(self.moving) > 1 else ()))
+        remarks += (CAPPED,) * (self.optimizer.name == "adafactor")
+        return Magnitude(below, True, False, CONSTANT, sp.expand(above), remarks, self.adapter)
 
     def output(self, claim: Claim) -> Magnitude:
         rows = self.adapter.result[0]
-        start = second_moment(self.adapter, "output", claim.probe)
+        start = self._start(claim)
         above = self.kept**2 * self.reach("output", rows, claim.probe)
         decayed = (s.lr * self.decay * len(self.adapter.trainable)) ** 2 * start if self.decay else sp.Integer(0)
         entries = s.d_out if claim.statistic == "rms" else 1
-        if claim.statistic == "projection":
-            start = decayed = sp.Integer(0)  # centred: the decay of the weight at init has no mean along v
         if claim.quantity == "update":
             start = sp.Integer(0)
         if claim.cosine == 0:
@@ -238,7 +237,7 @@ class _Step:
         """The output at a probe orthogonal to the sample: a random walk over whatever the responses to it are independent across."""
         _, channels = self._reader("an orthogonal probe")
         if claim.statistic == "projection":
-            return Magnitude(sp.Integer(0), True, False, "O(1/d_in)")
+            return Magnitude(sp.expand(start + decayed), True, False, "O(1/d_in)", adapter=self.adapter)
         tied = [name for name in self.moving if not set(self.adapter.operands[name]) <= {*channels, *self.adapter.result[0]}]
         if tied or not self.sign or len(self.moving) > 1:
             raise NotDerivable(
@@ -253,12 +252,19 @@ class _Step:
         value = sp.expand((square + start + decayed) / entries)
         return Magnitude(value, True, False, "O(1/d_in)", notes=(note,), adapter=self.adapter)
 
+    def _start(self, claim: Claim) -> Any:
+        """E of the square at init; of a projection the square of its mean, which factors that have one give it."""
+        if claim.statistic != "projection":
+            return second_moment(self.adapter, claim.quantity.replace("update", "output"), claim.probe)
+        at_init = replace(claim, quantity=claim.quantity.replace("update", "output"), rule="", optimizer="sgd", steps=0)
+        return sp.expand(polynomial.magnitude(self.adapter, _SGD, at_init)[0] ** 2)
+
     def input_gradient(self, claim: Claim) -> Magnitude:
         columns = self.adapter.result[1]
-        start = second_moment(self.adapter, "input_gradient")
+        start = self._start(claim)
         below = self.kept**2 * self.alignment(upper=False) / s.x_norm2
         if claim.statistic == "projection":
-            return self.bracket(below, self.kept**2 * self.alignment(upper=True) / s.x_norm2)
+            return self.bracket(below + start, self.kept**2 * self.alignment(upper=True) / s.x_norm2 + start)
         entries = s.d_in if claim.statistic == "rms" else 1
         above = self.kept**2 * self.reach("input_gradient", columns)
         below += self.kept**2 * self.walk("input_gradient", columns)

@@ -21,8 +21,8 @@ class Magnitude:
         exact: whether it holds at every finite rank; else `error_order` says to which relative order.
         adapter: whose axes the data is reshaped over, where the value names contractions over groups.
         upper: an upper bound beside the lower one, where theory gives only powers and not the constant.
-        large, entry: where an epsilon stands beside the gradient, the magnitude for gradients far above it, and the mean square of
-            a gradient entry over epsilon squared; `value` is then that for gradients far below.
+        large, entries: where an epsilon stands beside the gradient, the magnitude for gradients far above it, and the mean squares of
+            gradient entries over epsilon squared, factor by factor; `value` is then that for gradients far below.
     """
 
     value: sp.Expr
@@ -33,7 +33,7 @@ class Magnitude:
     notes: tuple[str, ...] = ()
     adapter: Adapter | None = None
     large: Magnitude | None = None
-    entry: sp.Expr | None = None
+    entries: tuple[sp.Expr, ...] = ()
 
     @property
     def root(self) -> int:

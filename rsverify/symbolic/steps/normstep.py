@@ -39,7 +39,7 @@ def magnitude(adapter: Adapter, factors: TwoFactors, optimizer: Optimizer, claim
     if optimizer.name == "normalized-sgd" and optimizer.option("weight_decay"):
         raise NotDerivable("normalized-sgd has no weight decay")
     rows, columns = (s.d_out, s.r) if factors.up_rows_first else (s.r, s.d_out)
-    rate = s.lr * learning_rate_ratio(optimizer, factors.up) * shape_factor(optimizer, rows, columns)
+    rate = s.lr * learning_rate_ratio(optimizer, adapter, factors.up) * shape_factor(optimizer, rows, columns)
     kept = decay_left(optimizer.name, optimizer.option("weight_decay")) if factors.trains_down else sp.Integer(1)
     sigma2, variance = factors.sigma2, factors.variance
     length2 = s.r * sigma2  # E|u|**2

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
+from rsverify.definitions.rates import rate_ratio
 from rsverify.errors import BudgetError, InputError, NotDerivable
 from rsverify.records import Claim
 from rsverify.symbolic.moments import symbols as s
@@ -29,9 +31,9 @@ def gradient(adapter: Adapter, factors: Factors, name: str) -> Tensor:
     return contraction(adapter, factors, without=name, row="v", column="x")
 
 
-def learning_rate_ratio(optimizer: Optimizer, name: str) -> sp.Expr:
-    """The learning rate of a factor over the base rate: LoRA+'s ratio belongs to B."""
-    return sp.nsimplify(optimizer.option("lr_ratio"), rational=True) if name == "B" else sp.Integer(1)
+def learning_rate_ratio(optimizer: Optimizer, adapter: Adapter, name: str) -> sp.Expr:
+    """The learning rate of a factor over the base rate, as an exact number."""
+    return cast(sp.Expr, sp.nsimplify(rate_ratio(optimizer, adapter, name), rational=True))
 
 
 def stepped(adapter: Adapter, optimizer: Optimizer, steps: int) -> dict[str, Tensor]:
@@ -49,7 +51,7 @@ def stepped(adapter: Adapter, optimizer: Optimizer, steps: int) -> dict[str, Ten
             _check_terms(adapter, factors, name, step)
             pull = gradient(adapter, factors, name) + (scaled(factors[name], decay) if decay else ())
             buffers[name] = merged(scaled(buffers[name], kept) + pull if kept else pull)
-            moved[name] = merged(factors[name] + scaled(buffers[name], -s.lr * learning_rate_ratio(optimizer, name)))
+            moved[name] = merged(factors[name] + scaled(buffers[name], -s.lr * learning_rate_ratio(optimizer, adapter, name)))
         factors = moved
     return factors
 

@@ -9,12 +9,17 @@ from typing import Any
 
 import sympy as sp
 
+from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
+from rsverify.definitions.rates import rate_ratio
+from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.steps.magnitude import exact_number
 
 SIGN_LIKE = ("signsgd", "lion", "adam", "adamw", "rmsprop", "adagrad", "adafactor")
 """Optimizers whose first step at epsilon 0 is a constant times the sign of the gradient (Adafactor: of a rank-one gradient)."""
 _DIGITS = 10**12  # a step size is written as a fraction with at most so large a denominator
+
+CAPPED = "Adafactor's rate is min(lr, 1/sqrt(t)): the power of lr is that of rates below the cap"
 
 
 def sign_steps(optimizer: Optimizer, gradients: Sequence[float]) -> list[Any]:
@@ -44,6 +49,12 @@ def _steps(o: Optimizer, gradients: Sequence[float]) -> list[float]:
             step = 1.0 if m else 0.0
         found.append(step)
     return found
+
+
+def first_rate(optimizer: Optimizer, adapter: Adapter, name: str) -> Any:
+    """The learning rate of a factor at the first step: lr times its ratio, which Adafactor cuts off at 1/sqrt(1)."""
+    rate = s.lr * exact_number(rate_ratio(optimizer, adapter, name))
+    return sp.Min(1, rate) if optimizer.name == "adafactor" else rate
 
 
 def first_factor(optimizer: Optimizer) -> Any:

@@ -59,8 +59,8 @@ def coefficients(adapter: Adapter, optimizer: Optimizer, steps: int) -> Coeffici
     assert names is not None
     up, down = names
     decay, kept = exact_number(optimizer.option("weight_decay")), momentum(optimizer)
-    rate_b = s.lr * learning_rate_ratio(optimizer, up)
-    rate_a = s.lr * learning_rate_ratio(optimizer, down) if down in adapter.trainable else sp.Integer(0)
+    rate_b = s.lr * learning_rate_ratio(optimizer, adapter, up)
+    rate_a = s.lr * learning_rate_ratio(optimizer, adapter, down) if down in adapter.trainable else sp.Integer(0)
     if steps > MAX_STEPS:
         raise BudgetError(
             f"{steps} steps make a polynomial of degree {4 * steps} in the learning rate; at most {MAX_STEPS} steps are written out,"

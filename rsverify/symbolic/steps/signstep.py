@@ -21,7 +21,7 @@ from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.moments.sizes import factor_size
 from rsverify.symbolic.steps.magnitude import Magnitude, decay_left, exact_number
 from rsverify.symbolic.steps.polynomial import learning_rate_ratio
-from rsverify.symbolic.steps.scalarsteps import first_factor, sign_steps
+from rsverify.symbolic.steps.scalarsteps import CAPPED, first_factor, first_rate, sign_steps
 from rsverify.symbolic.steps.twofactor import GAUSSIAN_LIMIT, TwoFactors
 
 FIRST_ORDER = "later steps of an adaptive optimizer are taken to first order in the drift of its gradient: O(lr)"
@@ -37,7 +37,7 @@ class Moved:
     exact: bool
 
 
-def moved(factors: TwoFactors, optimizer: Optimizer, steps: int) -> Moved:
+def moved(adapter: Adapter, factors: TwoFactors, optimizer: Optimizer, steps: int) -> Moved:
     """The factors after so many steps.
 
     Raises: NotDerivable where decay is coupled, or where a step follows the size of A.
@@ -45,9 +45,9 @@ def moved(factors: TwoFactors, optimizer: Optimizer, steps: int) -> Moved:
     kept = decay_left(optimizer.name, optimizer.option("weight_decay")) if factors.trains_down else sp.Integer(1)
     if steps > 1 and optimizer.name == "adafactor":
         raise NotDerivable("Adafactor's later steps follow the rms of the factors that the earlier ones moved")
-    rate = s.lr * learning_rate_ratio(optimizer, factors.up)
+    rate = s.lr * learning_rate_ratio(optimizer, adapter, factors.up)
     if steps == 1:
-        return Moved(rate * first_factor(optimizer), sp.Integer(0), kept, True)
+        return Moved(first_rate(optimizer, adapter, factors.up) * first_factor(optimizer), sp.Integer(0), kept, True)
     decay_left(optimizer.name, optimizer.option("weight_decay"))  # refuses decay of B that is coupled to its sign
     left_up = 1 - rate * exact_number(optimizer.option("weight_decay"))
     ups = sign_steps(optimizer, [1.0] * steps)
@@ -61,7 +61,7 @@ def moved(factors: TwoFactors, optimizer: Optimizer, steps: int) -> Moved:
 
 def magnitude(adapter: Adapter, factors: TwoFactors, optimizer: Optimizer, claim: Claim) -> Magnitude:
     """The claim's magnitude after the steps."""
-    at = moved(factors, optimizer, claim.steps)
+    at = moved(adapter, factors, optimizer, claim.steps)
     variance, sigma2, mean_abs, kept = factors.variance, factors.sigma2, factors.mean_abs, at.kept
     pairs = s.r * (s.r - 1)
     drift = s.lr * at.down  # what A's motion adds to a response, over sum |x_i|
@@ -70,6 +70,7 @@ def magnitude(adapter: Adapter, factors: TwoFactors, optimizer: Optimizer, claim
     def answer(value: Any, *, squared: bool = True, normal: bool = True) -> Magnitude:
         orders = ["O(1/d_in)"] * (normal and not factors.gaussian) + ["O(lr)"] * (not at.exact)
         notes = (GAUSSIAN_LIMIT,) * (normal and not factors.gaussian) + (FIRST_ORDER,) * (not at.exact)
+        notes += (CAPPED,) * (optimizer.name == "adafactor")
         return Magnitude(value, squared, not orders, " + ".join(orders), notes=notes)
 
     if kind in ("output", "update"):

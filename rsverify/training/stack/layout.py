@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Law, Zero
 from rsverify.definitions.optimizers import Optimizer
+from rsverify.definitions.rates import rate_ratio
 from rsverify.errors import InputError
 from rsverify.training.adapters.attach import linear_at
 from rsverify.training.adapters.contraction import factor_key, factor_sizes, factor_stream, two_factors
@@ -239,7 +240,7 @@ def _kind(c: Configuration) -> tuple[object, ...]:
 
 
 def _lr(c: Configuration, factor: str) -> float:
-    return c.lr * (c.optimizer.option("lr_ratio") if isinstance(c.adapter.laws[factor], Zero) else 1.0)
+    return c.lr * rate_ratio(c.optimizer, c.adapter, factor)
 
 
 def _group(

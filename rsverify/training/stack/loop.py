@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
+from rsverify.definitions.rates import rate_ratio
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.errors import InputError
@@ -115,14 +116,14 @@ def advance(
 ) -> float:
     """One optimizer step on every trainable factor, in place; returns its first-order loss decrease.
 
-    Factors that are zero at init take lr times the optimizer's lr_ratio (LoRA+'s B).
+    Up-factors take lr times the optimizer's lr_ratio (LoRA+'s B).
     """
     gradient_of = dict(zip(attached.parameters(), gradients, strict=True))
     first_order = 0.0
     with torch.no_grad():
         for module in attached.adapters.values():
             for name, factor in module.trainable.items():
-                ratio = optimizer.option("lr_ratio") if module.adapter.laws[name].text() == "zero" else 1.0
+                ratio = rate_ratio(optimizer, module.adapter, name)
                 g = gradient_of[factor]
                 change = lr * ratio * STEPS[optimizer.name](optimizer, g, factor, states.setdefault(factor, {}), t)
                 first_order += float((g * change).sum())
