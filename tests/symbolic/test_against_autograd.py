@@ -9,6 +9,10 @@ import pytest
 import rsverify as rv
 from benchmarks import _autograd
 from rsverify.definitions.claims import data_quantities, setting
+from rsverify.montecarlo.dense.drawing import draw_block
+from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.observables import observe
+from rsverify.montecarlo.problem import Problem
 from rsverify.symbolic.moments.flatdata import averaged, flat_product
 
 pytestmark = pytest.mark.statistical
@@ -110,10 +114,6 @@ def test_lr_ratio_is_for_the_up_factor_whatever_it_is_called(name, optimizer, st
     data = _autograd.problem(D_IN, D_OUT, 1.0, seed=11)
     mean, error = simulated(adapter, optimizer, rank=3, data=data, steps=steps)
     x, v = data.x.numpy(), data.v.numpy()
-    from rsverify.montecarlo.observables import observe
-    from rsverify.montecarlo.sampling import draw_block
-
-    from rsverify.montecarlo.dense import Engine, Problem
 
     asked = setting(adapter, "1", optimizer=optimizer, steps=steps)
     drawn, factors = next(
