@@ -58,6 +58,17 @@ def rank_terms(expression: sp.Expr, *, cosine: float, regime: str, adapter: Adap
     return terms
 
 
+def coefficient(expression: sp.Expr, powers: tuple[Fraction, Fraction], *, adapter: Adapter) -> sp.Expr:
+    """What stands beside gamma**a * lr**c for an aligned probe on flat data: in r, the widths, x_norm2 and v_norm2.
+
+    Raises: NotDerivable where gamma and lr do not stand as powers.
+    """
+    names = {str(symbol): symbol for symbol in expression.free_symbols}
+    expression = averaged(_small_rates(expression), random_names(names), adapter)
+    known: dict[Any, Any] = {names[name]: value for name, value in flat_values(names).items()}
+    return _by_powers(cast(sp.Expr, expression.subs(known).subs(s.cosine, 1)), (s.gamma, s.lr))[powers]
+
+
 def width_power(expression: sp.Expr, *, cosine: float, adapter: Adapter | None = None) -> Fraction:
     """The largest power of the widths, of flat data on d_in = d_out."""
     expression = _with_flat_data(_small_rates(expression), cosine, "width", adapter)
