@@ -85,3 +85,11 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {' or '.join(repr(n) for n in near)}?"
     return f"; known are {', '.join(known)}" if known else ""
+
+
+def brief(value: object, limit: int = 60) -> str:
+    """A value as a message shows it: its repr, cut where it is long; a huge whole number by its size."""
+    if isinstance(value, int) and value.bit_length() > 400:
+        return f"a number of {value.bit_length():,} bits"
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

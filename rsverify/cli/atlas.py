@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Seed, Whole, refuse_unwritable, write_json
+from rsverify.cli.options import Alpha, Json, Seed, Whole, refuse_unwritable, write_json, write_text
 from rsverify.cli.stages import shown
 from rsverify.errors import InputError, refuse_no_workers
 
@@ -69,9 +69,5 @@ def atlas(
 
 
 def _write(path: Path | None, name: str, text: str) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{name}={str(path)!r} cannot be written ({error.strerror})") from None
+    if path is not None:
+        write_text(text, path, name)

@@ -29,6 +29,7 @@ from rsverify.cli.options import (
     ruled,
     scaled,
     write_json,
+    write_text,
 )  # fmt: skip
 from rsverify.cli.stages import log_on_stderr
 from rsverify.stages import Stages
@@ -162,11 +163,13 @@ def refuse_format(path: Path) -> None:
 def write_csv(found: Estimate, path: Path) -> None:
     """The curve, a rank a row; numbers as they read back exactly."""
     import csv
+    import io
 
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("rank", "value", "low", "high", "level"))
-        writer.writerows((p.rank, repr(p.value), repr(p.lo), repr(p.hi), repr(found.level)) for p in found.curve)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(("rank", "value", "low", "high", "level"))
+    writer.writerows((p.rank, repr(p.value), repr(p.lo), repr(p.hi), repr(found.level)) for p in found.curve)
+    write_text(table.getvalue(), path, "csv")
 
 
 def estimate_text(found: Estimate, *, margin: float, precision: float | None) -> tuple[str, int]:

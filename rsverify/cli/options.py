@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from rsverify.errors import InputError
+from rsverify.files.writing import write_whole
 
 
 def whole(type_: Any, tokens: Any) -> int:
@@ -98,18 +99,12 @@ def write_json(data: Any, path: Path | None) -> None:
     """Write a result to the file asked for, if one was."""
     if path is None:
         return
-    try:
-        path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise InputError(f"json={str(path)!r} cannot be written ({error.strerror})") from None
+    write_whole(path, json.dumps(data, indent=1, allow_nan=False) + "\n", name="json")
 
 
 def write_text(text: str, path: Path, name: str) -> None:
     """Write a page or a text to the file that the option of that name gave."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{name}={str(path)!r} cannot be written ({error.strerror})") from None
+    write_whole(path, text, name=name)
 
 
 def as_called(*own: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Json, Seed, refuse_unwritable, write_json
+from rsverify.cli.options import Json, Seed, refuse_unwritable, write_json, write_text
 from rsverify.cli.stages import shown
 
 
@@ -51,7 +51,7 @@ def prove(
     if missing := missing_extras(results):
         print(f"Skipped steps need {' and '.join(missing)}: pip install 'rsverify[proofs]'")
     if index is not None:
-        index.write_text(index_text(lemmas()), encoding="utf-8")
+        write_text(index_text(lemmas()), index, "index")
     code = exit_code(results)
     write_json(
         {

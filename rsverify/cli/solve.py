@@ -21,6 +21,7 @@ from rsverify.cli.options import (
     chosen,
     refuse_unwritable,
     write_json,
+    write_text,
 )
 from rsverify.errors import InputError
 
@@ -96,10 +97,7 @@ def solve(
         for i, j in asked.contradictions:
             console.print(f"contradict each other: {solved[i].quantity} and {solved[j].quantity}", markup=False)
     if out is not None:
-        try:
-            out.write_text(draw(phase_diagram(solved[0])))
-        except OSError as error:
-            raise InputError(f"out={str(out)!r} cannot be written ({error.strerror})") from None
+        write_text(draw(phase_diagram(solved[0])), out, "out")
     write_json(written[0] if len(written) == 1 else written, json)
     return 0
 

@@ -12,6 +12,9 @@ from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, Whole, complain
 from rsverify.cli.stages import log_on_stderr
 from rsverify.definitions.devices import refuse_device
 from rsverify.errors import refuse_no_workers
+from rsverify.files.locks import one_writer
+from rsverify.files.reading import TEXT_LIMIT, read_bytes
+from rsverify.files.writing import writable_folder
 from rsverify.stages import Stages
 
 if TYPE_CHECKING:
@@ -80,42 +83,39 @@ def train(
     names = None if targets is None else [name for name in targets.split(",") if name]
     if names == []:
         raise _refused(f"targets={targets!r} names no linear; expected names, endings or globs such as q,v, or no --targets for all")
-    console, stages = Console(highlight=False), Stages(__name__)
-    # The table moves where stdout is a terminal; anywhere else the stages are lines on stderr.
-    with contextlib.nullcontext() if console.is_terminal else log_on_stderr("train"):
-        stages(f"load {model or 'the base'}", 0, 1)
-        task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _refused(f"out={str(out)!r} cannot be made ({error.strerror})") from None
-        console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
-        with Live(console=console, refresh_per_second=2, transient=True) as live:
+    with one_writer(writable_folder(out)):
+        console, stages = Console(highlight=False), Stages(__name__)
+        # The table moves where stdout is a terminal; anywhere else the stages are lines on stderr.
+        with contextlib.nullcontext() if console.is_terminal else log_on_stderr("train"):
+            stages(f"load {model or 'the base'}", 0, 1)
+            task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
+            console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
+            with Live(console=console, refresh_per_second=2, transient=True) as live:
 
-            def report(run: StackedRun) -> None:
-                live.update(summary_table(run.to_json(), steps=steps))
-                stages("steps of all configurations", sum(run.steps), len(wanted) * steps)
+                def report(run: StackedRun) -> None:
+                    live.update(summary_table(run.to_json(), steps=steps))
+                    stages("steps of all configurations", sum(run.steps), len(wanted) * steps)
 
-            stages("steps of all configurations", 0, len(wanted) * steps)
-            run = train_stacked(
-                task, wanted, steps=steps, memory=bound, workers=workers, checkpoint=out / "checkpoint.safetensors", report=report
-            )
-    data = {"task": task.name, "hashes": dict(task.hashes), "seed": seed, "asked_steps": steps, **run.to_json()}
-    console.print(summary_table(data, steps=steps))
-    for c, step in zip(run.configurations, run.diverged, strict=True):
-        if step is not None:
-            console.print(f"diverged at step {step}: {c.text}")
-    for note in run.notes:
-        console.print(f"note: {note}")
-    write_json(data, out / "run.json")
-    write_csv(data, out / "curves.csv")
-    write_figure(data, out / "curves.png")
-    write_json(data, json)
-    if not run.complete:
-        complain(f"interrupted after {min(run.steps)} of {steps} steps; the same command goes on from there (out={str(out)!r})")
-        return 130
-    console.print(f"run.json, curves.csv and curves.png are in {out}")
-    return 0
+                stages("steps of all configurations", 0, len(wanted) * steps)
+                run = train_stacked(
+                    task, wanted, steps=steps, memory=bound, workers=workers, checkpoint=out / "checkpoint.safetensors", report=report
+                )
+        data = {"task": task.name, "hashes": dict(task.hashes), "seed": seed, "asked_steps": steps, **run.to_json()}
+        console.print(summary_table(data, steps=steps))
+        for c, step in zip(run.configurations, run.diverged, strict=True):
+            if step is not None:
+                console.print(f"diverged at step {step}: {c.text}")
+        for note in run.notes:
+            console.print(f"note: {note}")
+        write_json(data, out / "run.json")
+        write_csv(data, out / "curves.csv")
+        write_figure(data, out / "curves.png")
+        write_json(data, json)
+        if not run.complete:
+            complain(f"interrupted after {min(run.steps)} of {steps} steps; the same command goes on from there (out={str(out)!r})")
+            return 130
+        console.print(f"run.json, curves.csv and curves.png are in {out}")
+        return 0
 
 
 def _numbers(text: str) -> list[float]:
@@ -169,8 +169,5 @@ def _task(
 
     data = None
     if text is not None:
-        try:
-            data = text.read_bytes()
-        except OSError as error:
-            raise _refused(f"text={str(text)!r} cannot be read ({error.strerror}); give a text file") from None
+        data = read_bytes(text, name="text", expected="a text file", limit=TEXT_LIMIT)
     return fine_tuning_task(tokens=tokens, sequences=sequences, device=device, dtype=dtype, text=data, targets=tuple(targets or LINEARS))

@@ -5,7 +5,6 @@ Only shapes are read, from the header of the safetensors file; pickles are refus
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from rsverify.conformance.adapter_methods import OTHERS, Saved
 from rsverify.definitions.rules import as_rule
 from rsverify.errors import InputError
+from rsverify.files.reading import read_object
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -150,13 +150,10 @@ def _part(saved: Saved, key: str) -> str:
 
 def _config(path: Path) -> dict[str, Any]:
     file = path / "adapter_config.json"
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"adapter={str(path)!r} holds no adapter_config.json: its rank, alpha and rule cannot be known") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(file)!r} cannot be read ({error}); expected JSON as PEFT's save_pretrained writes it") from None
-    kind = data.get("peft_type") if isinstance(data, dict) else None
+    if not file.exists():
+        raise InputError(f"adapter={str(path)!r} holds no adapter_config.json: its rank, alpha and rule cannot be known")
+    data = read_object(file, name="config", expected="JSON as PEFT's save_pretrained writes it")
+    kind = data.get("peft_type")
     known = ("LORA", *OTHERS)
     if str(kind).upper() not in known:
         raise InputError(f"{str(file)!r}: peft_type={kind!r}; scales are compared for {', '.join(known)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rsverify.conformance.adapter_folder import AdapterFolder, Trained, read_ada
 from rsverify.conformance.adapter_methods import FUSED
 from rsverify.conformance.diagnose import FACTORS, RULES, Suspect
 from rsverify.errors import InputError, suggest
+from rsverify.files.reading import read_json
 
 TOLERANCE = 2.0**-8
 """Relative error of a scale that a stack rounds to bfloat16, whose significand has 8 bits."""
@@ -287,12 +287,7 @@ def _made(adapter: AdapterFolder) -> str:
 
 
 def _from_file(path: Path) -> Any:
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"scales={str(path)!r} cannot be read ({error.strerror}); expected JSON, a scale by module") from None
-    except ValueError as error:
-        raise InputError(f"scales={str(path)!r} is no JSON ({error})") from None
+    given = read_json(path, name="scales", expected="JSON, a scale by module")
     if isinstance(given, dict) and set(given) == {"scales"}:
         return given["scales"]
     return given

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rsverify.conformance.registry import checks
 from rsverify.errors import InputError, suggest
+from rsverify.files.reading import read_text
 
 _SHAPE = "expected '[target::]check_name: reason'"
 
@@ -44,14 +45,7 @@ def read_xfails(path: Path | str, names: Collection[str] | None = None) -> list[
         the same one twice.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"xfails={str(path)!r} cannot be read ({error.strerror}); expected a file of lines [TARGET::]check_name: reason"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"xfails={str(path)!r} is not text ({error}); expected lines [TARGET::]check_name: reason") from None
+    text = read_text(path, name="xfails", expected="a file of lines [TARGET::]check_name: reason")
     known = checks() if names is None else names
     found: dict[str, Expected] = {}
     for number, line in enumerate(text.splitlines(), start=1):

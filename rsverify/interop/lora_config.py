@@ -5,7 +5,6 @@ The list of keys and their types is that of the installed PEFT's own config clas
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -16,7 +15,8 @@ from typing import Any
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Gaussian
 from rsverify.definitions.registry import as_adapter
-from rsverify.errors import InputError, suggest
+from rsverify.errors import InputError, brief, suggest
+from rsverify.files.reading import read_object
 
 BOOKKEEPING = (
     "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "runtime_config",
@@ -68,14 +68,14 @@ def read_lora_config(path: Path) -> LoraSettings:
     for key, value in data.items():
         if key not in usual:
             raise InputError(
-                f"{where}: {key}={_short(value)} is not known here: the LoRA settings of PEFT {_version()} have no such key"
+                f"{where}: {key}={brief(value)} is not known here: the LoRA settings of PEFT {_version()} have no such key"
                 f"{suggest(key, usual)}; install the PEFT that wrote the file, or take the key out if it changes nothing"
             )
         _refuse_type(where, key, value, declared[key])
     chosen = {key: value for key, value in data.items() if value != usual[key] and value is not None}
     for key in chosen:
         if key not in (*BOOKKEEPING, *PLACING, *BESIDE, *SCALING, *INERT):
-            raise InputError(f"{where}: {key}={_short(chosen[key])} is not modelled by verify; take it out to judge the plain LoRA part")
+            raise InputError(f"{where}: {key}={brief(chosen[key])} is not modelled by verify; take it out to judge the plain LoRA part")
     targets = data.get("target_modules")
     if isinstance(targets, list) and targets:
         target_modules: tuple[str, ...] | str = tuple(sorted(targets))
@@ -93,26 +93,10 @@ def read_lora_config(path: Path) -> LoraSettings:
 
 def _read(path: Path) -> dict[str, Any]:
     """The file's object, seen to be of LoRA."""
-    where = f"config={str(path)!r}"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _once(where, pairs))
-    except OSError as error:
-        raise InputError(f"{where} cannot be read ({error.strerror}); expected an adapter_config.json") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON ({error})") from None
-    if not isinstance(data, dict) or str(data.get("peft_type", "")).upper() != "LORA":
-        kind = data.get("peft_type") if isinstance(data, dict) else type(data).__name__
-        raise InputError(f"{where}: peft_type={kind!r}; expected LORA")
+    data = read_object(path, name="config", expected="an adapter_config.json")
+    if str(data.get("peft_type", "")).upper() != "LORA":
+        raise InputError(f"config={str(path)!r}: peft_type={brief(data.get('peft_type'))}; expected LORA")
     return data
-
-
-def _once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are distinct: of two values JSON would keep the last, and nobody would know."""
-    keys = [key for key, _ in pairs]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise InputError(f"{where}: {twice} is given twice")
-    return dict(pairs)
 
 
 def _lora_keys() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -133,7 +117,7 @@ def _refuse_type(where: str, key: str, value: Any, hint: Any) -> None:
         return
     if not _fits(value, hint):
         shown = str(hint).replace("typing.", "").replace("<class '", "").replace("'>", "")
-        raise InputError(f"{where}: {key}={_short(value)} is of type {type(value).__name__}; PEFT declares {shown[:120]}")
+        raise InputError(f"{where}: {key}={brief(value)} is of type {type(value).__name__}; PEFT declares {shown[:120]}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -164,7 +148,7 @@ def _fits(value: Any, hint: Any) -> bool:
 def _positive(where: str, data: dict[str, Any], key: str) -> float:
     value = data.get(key, 8)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InputError(f"{where}: {key}={_short(value)}; expected a positive number")
+        raise InputError(f"{where}: {key}={brief(value)}; expected a positive number")
     return float(value)
 
 
@@ -175,7 +159,7 @@ def _init(where: str, data: dict[str, Any]) -> Adapter:
         return lora
     if init == "gaussian":
         return lora.with_init(A=Gaussian(std="1/r"))  # PEFT draws with std 1/r
-    raise InputError(f"{where}: init_lora_weights={_short(init)}; verify models true (Kaiming uniform) and 'gaussian'")
+    raise InputError(f"{where}: init_lora_weights={brief(init)}; verify models true (Kaiming uniform) and 'gaussian'")
 
 
 def _notes(where: str, chosen: Mapping[str, Any]) -> tuple[str, ...]:
@@ -187,8 +171,3 @@ def _notes(where: str, chosen: Mapping[str, Any]) -> tuple[str, ...]:
             raise InputError(f"{where}: lora_dropout={dropout}; expected a probability from 0 to below 1")
         notes.append(f"lora_dropout={dropout:g} does not act: the model is measured in eval mode")
     return tuple(notes)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rsverify.errors import InputError
+from rsverify.files.reading import TEXT_LIMIT, read_bytes
 from rsverify.interop.lora_config import LoraSettings
 from rsverify.interop.placement import Placement, linears_alone, place
 from rsverify.statistics.streams import stream
@@ -255,10 +256,7 @@ def replace_conv1d(model: nn.Module) -> None:
 
 
 def _read(text: Path) -> str:
-    try:
-        return Path(text).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"text={str(text)!r} cannot be read ({error.strerror}); give a text file") from None
+    return read_bytes(text, name="text", expected="a text file", limit=TEXT_LIMIT).decode("utf-8", errors="replace")
 
 
 def _ids(transformers: Any, model: str, text: str, vocabulary: int) -> list[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from rsverify.errors import InputError
+from rsverify.files.writing import write_whole
 from rsverify.records import Estimate
 from rsverify.report.figures import plain_log_axes, points
 
@@ -40,8 +41,7 @@ def draw(found: Estimate, path: Path) -> None:
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.set_title(f"{claim.adapter}, {claim.rule}, {claim.optimizer}, steps {claim.steps}", fontsize=10)
     metadata = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:], {})
-    try:
-        with matplotlib.rc_context({"svg.hashsalt": "rsverify"}):
-            figure.savefig(path, format=path.suffix[1:], metadata=metadata, dpi=150)
-    except OSError as error:
-        raise InputError(f"out={str(path)!r} cannot be written ({error.strerror})") from None
+    picture = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "rsverify"}):
+        figure.savefig(picture, format=path.suffix[1:], metadata=metadata, dpi=150)
+    write_whole(path, picture.getvalue(), name="out")

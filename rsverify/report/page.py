@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rsverify.files.writing import write_whole
 from rsverify.records import Row, Verdict
 from rsverify.report.words import OUTCOME_WORDS, consequences, exponent_text, measured_text, predicted_text
 from rsverify.report.writing import how_it_was_made, rendered
@@ -11,7 +12,7 @@ from rsverify.report.writing import how_it_was_made, rendered
 
 def write_page(verdict: Verdict, path: Path, *, command: str) -> None:
     """Write report.html; `command` is what repeats the run."""
-    path.write_text(page(verdict, command=command), encoding="utf-8")
+    write_whole(path, page(verdict, command=command), name="page")
 
 
 def page(verdict: Verdict, *, command: str) -> str:

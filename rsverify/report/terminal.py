@@ -22,7 +22,7 @@ def show(verdict: Verdict, console: Console) -> None:
     """Print the table of a verdict with its sentences."""
     for adapter, regime in dict.fromkeys((row.claim.adapter, row.claim.regime) for row in verdict.rows):
         rows = [row for row in verdict.rows if (row.claim.adapter, row.claim.regime) == (adapter, regime)]
-        table = Table(title=f"{adapter}: exponents in rank (regime: {regime}; * = headline)", title_justify="left", expand=False)
+        table = Table(title=Text(f"{adapter}: exponents in rank (regime: {regime}; * = headline)"), title_justify="left", expand=False)
         for heading in ("optimizer", "rule", "quantity", "predicted", "Monte Carlo", "transformer", "stability", "agreement"):
             table.add_column(heading, overflow="fold", no_wrap=heading in ("rule", "stability", "agreement"))
         group: tuple[str, str] | None = None
@@ -36,18 +36,18 @@ def show(verdict: Verdict, console: Console) -> None:
             quantity += f", {claim.steps} step{'s' * (claim.steps != 1)}"
             simulated = exponent_text(row.estimated.interval, row.estimated.exponent) if row.estimated else "silent"
             agreement = Text(row.agreement, style=_COLOUR[row.agreement])
-            table.add_row(
-                claim.optimizer, claim.rule, quantity, predicted_text(row), simulated, measured_text(row), row.stability, agreement
-            )
+            cells = (claim.optimizer, claim.rule, quantity, predicted_text(row), simulated, measured_text(row), row.stability)
+            table.add_row(*map(Text, cells), agreement)  # as texts: names and rules are data, and no markup
         console.print(table)
     console.print(Text(LEGEND, style="dim"))
     for whose, text in consequences(verdict.rows):
-        console.print(f"  [bold]{whose}:[/bold] {text}", highlight=False)
+        console.print(Text.assemble("  ", (f"{whose}:", "bold"), f" {text}"))
     for row in verdict.rows:
         if row.agreement != "confirmed":
-            console.print(f"  [dim]{row.claim.optimizer}, {row.claim.rule}, {row.claim.quantity}:[/dim] {row.reason}", highlight=False)
+            whose = f"{row.claim.optimizer}, {row.claim.rule}, {row.claim.quantity}:"
+            console.print(Text.assemble("  ", (whose, "dim"), f" {row.reason}"))
     for note in verdict.notes:
-        console.print(f"\n{note}", highlight=False)
+        console.print(Text(f"\n{note}"))
     outcome = Text(OUTCOME_WORDS[verdict.verdict], style=OUTCOME_STYLES[verdict.verdict])
     console.print()
     console.print(Text.assemble(outcome, ": ", verdict.sentence))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rsverify.errors import InputError
+from rsverify.files.writing import write_whole
 
 QUANTITIES = {"loss": "loss", "gradient_norm": "gradient norm", "output_rms": "adapter output (rms)"}
 COLUMNS = ("adapter", "init", "rank", "rule", "alpha", "gamma", "optimizer", "lr", "seed", "draw", "data")
@@ -42,17 +43,15 @@ def summary_table(data: Mapping[str, Any], *, steps: int) -> Table:
 
 def write_csv(data: Mapping[str, Any], path: Path) -> None:
     """Every step of every configuration, one a line; what is not finite is left empty."""
-    try:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["configuration", *COLUMNS, "step", *QUANTITIES, "diverged"])
-            for i, c in enumerate(data["configurations"]):
-                for step in range(c["steps"]):
-                    values = [c[name][step] for name in QUANTITIES]
-                    gone = c["diverged"] is not None and step >= c["diverged"]
-                    writer.writerow([i, *(c[name] for name in COLUMNS), step, *("" if v is None else v for v in values), int(gone)])
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be written ({error.strerror})") from None
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(["configuration", *COLUMNS, "step", *QUANTITIES, "diverged"])
+    for i, c in enumerate(data["configurations"]):
+        for step in range(c["steps"]):
+            values = [c[name][step] for name in QUANTITIES]
+            gone = c["diverged"] is not None and step >= c["diverged"]
+            writer.writerow([i, *(c[name] for name in COLUMNS), step, *("" if v is None else v for v in values), int(gone)])
+    write_whole(path, table.getvalue(), name="csv")
 
 
 def write_figure(data: Mapping[str, Any], path: Path) -> None:
@@ -78,10 +77,9 @@ def write_figure(data: Mapping[str, Any], path: Path) -> None:
             if name != "loss" and panel.lines and any(len(line.get_xdata()) for line in panel.lines):
                 panel.set_yscale("log")
     axes[0][0].legend(fontsize=7)
-    try:
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be written ({error.strerror})") from None
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_whole(path, picture.getvalue())
 
 
 def _kinds(data: Mapping[str, Any]) -> dict[tuple[Any, ...], list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.errors import InputError, NotDerivable, RsverifyError, suggest
+from rsverify.files.locks import one_writer
+from rsverify.files.writing import writable_folder
 from rsverify.records import Claim, Estimate, Measurement, Outcome, Prediction, Provenance, Row, Stability, Verdict
 from rsverify.report.provenance import provenance
 from rsverify.report.results import write_results
@@ -137,7 +140,7 @@ def verify(
     if quick:
         settings = tuple(s for s in settings if expect is not None or is_headline(s.claim))
     _refuse(asked_rules, estimate_ranks, alpha=alpha, margin=margin, seed=seed)
-    folder = writable(out) if out is not None else None
+    folder = writable_folder(out) if out is not None else None
     refuse_device(device)
     if not quick and problem is None:
         _refuse_base()
@@ -153,38 +156,23 @@ def verify(
         },
     )  # fmt: skip
     report = Stages(__name__, progress)
-    try:
-        stages = [_derive_all(table), _estimate_all(table, estimate_ranks, alpha)]
-        stages.append(_skip_training(table) if quick else _measure_all(table, train_ranks, alpha, problem))
-        for stage in stages:
-            for what, done, total in stage:
-                report(what, done, total)
-                if folder is not None:
-                    write_results(table.verdict(complete=False), folder / "results.json")
-    except KeyboardInterrupt:
+    with nullcontext() if folder is None else one_writer(folder):
+        try:
+            stages = [_derive_all(table), _estimate_all(table, estimate_ranks, alpha)]
+            stages.append(_skip_training(table) if quick else _measure_all(table, train_ranks, alpha, problem))
+            for stage in stages:
+                for what, done, total in stage:
+                    report(what, done, total)
+                    if folder is not None:
+                        write_results(table.verdict(complete=False), folder / "results.json")
+        except KeyboardInterrupt:
+            if folder is not None:
+                write_results(table.verdict(complete=False), folder / "results.json")
+            raise
+        verdict = table.verdict(complete=True)
         if folder is not None:
-            write_results(table.verdict(complete=False), folder / "results.json")
-        raise
-    verdict = table.verdict(complete=True)
-    if folder is not None:
-        write_results(verdict, folder / "results.json")
+            write_results(verdict, folder / "results.json")
     return verdict
-
-
-def writable(out: Path | str) -> Path:
-    """The folder, made if need be and seen to take a file.
-
-    Raises: InputError, before any computation.
-    """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".rsverify-probe"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"out={str(out)!r} cannot be written ({error.strerror}); give another folder with --out") from None
-    return folder
 
 
 def _settings(

@@ -16,7 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rsverify.errors import RsverifyError
+from rsverify.errors import InputError, RsverifyError
+from rsverify.files.locks import InUse, lock
 from rsverify.sweep.cells import Cell
 
 SCHEMA = 1
@@ -71,7 +72,12 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise JournalError(f"journal={str(path)!r} cannot be made ({error.strerror})") from None
-        self._lock = _exclusive(self.path.with_name(self.path.name + ".lock"), self.path)
+        try:
+            self._lock = lock(self.path.with_name(self.path.name + ".lock"))
+        except InUse:
+            raise JournalError(f"journal={str(path)!r} is being written by another process; wait for it, or give another file") from None
+        except InputError as error:
+            raise JournalError(f"journal={str(path)!r} cannot be written ({error}); give another folder") from None
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -139,16 +145,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _exclusive(path: Path, journal: Path) -> sqlite3.Connection:
-    """A lock that the system frees when its holder dies, whatever the platform: an open transaction on a file of its own."""
-    lock = sqlite3.connect(path, isolation_level=None, timeout=0)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        lock.close()
-        if "locked" in str(error):
-            raise JournalError(f"journal={str(journal)!r} is being written by another process; wait for it, or give another file") from None
-        raise JournalError(f"journal={str(journal)!r} cannot be written ({error}); give another folder") from None
-    return lock

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from rsverify.errors import InputError, suggest
+from rsverify.files.reading import read_object
 from rsverify.interop.peft.library import config_classes, config_fields
 from rsverify.interop.peft.methods import METHODS, WITHOUT_RANK, Method
 
@@ -97,13 +98,8 @@ def recipe_from_file(path: Path | str) -> Recipe:
     path = Path(path)
     path = path / "adapter_config.json" if path.is_dir() else path
     where = f"config={str(path)!r}"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{where} cannot be read ({error.strerror}); expected an adapter_config.json") from None
-    except ValueError as error:
-        raise InputError(f"{where} is no JSON ({error})") from None
-    kind = data.get("peft_type") if isinstance(data, dict) else None
+    data = read_object(path, name="config", expected="an adapter_config.json")
+    kind = data.get("peft_type")
     if not isinstance(kind, str):
         raise InputError(f"{where} has no peft_type; expected an adapter_config.json as PEFT's save_pretrained writes it")
     return recipe(kind.lower(), {key: value for key, value in data.items() if key not in OURS}, where=where, file=True)

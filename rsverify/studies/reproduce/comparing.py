@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rsverify.errors import InputError
+from rsverify.files.reading import read_object
 from rsverify.studies.reproduce.judging import Answer, Part, conclude
 from rsverify.studies.reproduce.plan import Plan
 
@@ -108,11 +108,8 @@ def read_record(path: Path, plan: Plan) -> dict[str, Any]:
 
     Raises: InputError for a file that is no such record, for one of another plan, naming the difference, and for one on the same seeds.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"against={str(path)!r} cannot be read ({error}); expected the reproduce.json of an earlier run") from None
-    settings = record.get("provenance", {}).get("settings") if isinstance(record, dict) else None
+    record = read_object(path, name="against", expected="the reproduce.json of an earlier run")
+    settings = provenance.get("settings") if isinstance(provenance := record.get("provenance"), dict) else None
     if not isinstance(settings, dict) or "figures" not in record:
         raise InputError(f"against={str(path)!r} is no record of `rsverify reproduce`; expected the reproduce.json of an earlier run")
     mine = plan.to_dict()

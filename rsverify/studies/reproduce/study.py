@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsverify.errors import InputError, refuse_no_workers
+from rsverify.files.reading import read_object
+from rsverify.files.writing import writable_folder, write_whole
 from rsverify.report.rooms import room_hashes
 from rsverify.stages import Progress, Stages
 from rsverify.studies.reproduce.figure import Figure, Foretold, as_figures
@@ -75,7 +77,7 @@ def reproduce(
     refuse_no_workers(workers)
     chosen = as_figures(figure)
     report = Stages(__name__, progress)
-    refuse_unwritable_folder(out)
+    writable_folder(out)
     identity = Identity("reproduce", settings={**plan.to_dict(), **room_hashes(CODE)})
     with Journal(out / "journal.sqlite", identity) as journal:
         report("predict", 0, 1)
@@ -140,20 +142,9 @@ def _section(figure: Figure, plan: Plan, results: Results, foretold: Foretold) -
     return Section(figure, foretold, finding, picture, len(mine))
 
 
-def refuse_unwritable_folder(out: Path) -> None:
-    """Refuse a folder that cannot be made or written, before any work."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".write-test"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"out={str(out)!r} cannot be written ({error.strerror}); give another folder with --out") from None
-
-
 def _write_predictions(foretold: dict[str, Foretold], path: Path) -> None:
     """Written once: a later run of the same plan leaves what was said first."""
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = read_object(path, name="predictions", expected="what an earlier run of this folder foretold") if path.exists() else {}
     new = {name: {"sentences": list(f.sentences), "numbers": f.numbers} for name, f in foretold.items() if name not in known}
     if new:
-        path.write_text(json.dumps({**known, **new}, indent=1) + "\n")
+        write_whole(path, json.dumps({**known, **new}, indent=1) + "\n")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rsverify.files.writing import write_whole
 from rsverify.records import SCHEMA, Provenance, to_json
 from rsverify.report.provenance import provenance
 from rsverify.report.reproduction import reproduction_page
@@ -90,16 +90,10 @@ def write(report: Report, out: Path, *, kind: str, command: str, earlier: Mappin
         against=data.get("against"),
     )
     for name, picture in pictures.items():
-        _move(out / f"{name}.svg", picture)
-    _move(out / "reproduce.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
-    _move(out / "reproduce.html", page)
+        write_whole(out / f"{name}.svg", picture)
+    write_whole(out / "reproduce.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
+    write_whole(out / "reproduce.html", page)
     return data
-
-
-def _move(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _finite(value: Any) -> Any:
