@@ -83,23 +83,24 @@ def train(
     names = None if targets is None else [name for name in targets.split(",") if name]
     if names == []:
         raise _refused(f"targets={targets!r} names no linear; expected names, endings or globs such as q,v, or no --targets for all")
-    with one_writer(writable_folder(out)):
-        console, stages = Console(highlight=False), Stages(__name__)
-        # The table moves where stdout is a terminal; anywhere else the stages are lines on stderr.
-        with contextlib.nullcontext() if console.is_terminal else log_on_stderr("train"):
-            stages(f"load {model or 'the base'}", 0, 1)
-            task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
-            console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
-            with Live(console=console, refresh_per_second=2, transient=True) as live:
+    console, stages = Console(highlight=False), Stages(__name__)
+    with contextlib.ExitStack() as held:
+        if not console.is_terminal:  # the table moves on a terminal; anywhere else the stages are lines on stderr
+            held.enter_context(log_on_stderr("train"))
+        stages(f"load {model or 'the base'}", 0, 1)
+        task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
+        held.enter_context(one_writer(writable_folder(out)))
+        console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
+        with Live(console=console, refresh_per_second=2, transient=True) as live:
 
-                def report(run: StackedRun) -> None:
-                    live.update(summary_table(run.to_json(), steps=steps))
-                    stages("steps of all configurations", sum(run.steps), len(wanted) * steps)
+            def report(run: StackedRun) -> None:
+                live.update(summary_table(run.to_json(), steps=steps))
+                stages("steps of all configurations", sum(run.steps), len(wanted) * steps)
 
-                stages("steps of all configurations", 0, len(wanted) * steps)
-                run = train_stacked(
-                    task, wanted, steps=steps, memory=bound, workers=workers, checkpoint=out / "checkpoint.safetensors", report=report
-                )
+            stages("steps of all configurations", 0, len(wanted) * steps)
+            run = train_stacked(
+                task, wanted, steps=steps, memory=bound, workers=workers, checkpoint=out / "checkpoint.safetensors", report=report
+            )
         data = {"task": task.name, "hashes": dict(task.hashes), "seed": seed, "asked_steps": steps, **run.to_json()}
         console.print(summary_table(data, steps=steps))
         for c, step in zip(run.configurations, run.diverged, strict=True):
