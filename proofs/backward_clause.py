@@ -2,13 +2,16 @@
 
 import sympy as sp
 
-from rsverify.proving import Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, vector
+from rsverify.proving import Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, taken, vector
 
 r, gamma, alpha, lr, variance, fourth, x_norm2, d, overlap = sp.symbols("r gamma alpha lr variance fourth x_norm2 d overlap", positive=True)
-size, spread, low, high = sp.symbols("size spread low high", positive=True)
+size, low, high = sp.symbols("size low high", positive=True)
+spread = sp.Symbol("spread", nonnegative=True)
 A_0, B, x, signal, probe = matrix("A_0", "r", "i"), matrix("B", "o", "r"), vector("x", "i"), vector("v", "o"), vector("v*", "o")
 
-square_S = r * x_norm2 * ((r + d - 2) * variance**2 + fourth)  # E |S x|^2, gram-moments
+sgd, gram, theta = taken("sgd-keeps-the-form"), taken("gram-moments"), taken("theta-of-gamma")
+square_S, mean_S = gram("square"), gram("mean_S", dot=1)  # E |S x|^2, and E S over the identity
+mean_g = -(gamma**2) * lr * overlap * mean_S  # E g = mean_g x
 square_g = (gamma**2 * lr * overlap) ** 2 * square_S
 excess = fourth / variance**2 + d - 2
 
@@ -31,15 +34,41 @@ lemma = Lemma(
             "The gradient by the input is gamma A'B'v*, with B after its first step.",
             MatrixIdentity(
                 (gamma * (A_0.T @ B.T @ probe)).where("B", -lr * (gamma * (signal @ (A_0 @ x).T))).with_scalar(signal.T, probe, overlap),
-                -(gamma**2) * lr * overlap * (A_0.T @ A_0 @ x),
+                sgd("first_input_gradient", S=A_0.T @ A_0).with_scalar(signal.T, probe, overlap),
             ),
+        ),
+        Step(
+            "Its mean: E S = r variance I.",
+            Identity(mean_g, -(gamma**2) * r * lr * overlap * variance, "-gamma^2 lr (v.v*) E S"),
+            "mean",
         ),
         Step(
             "Its mean square over that of its mean is 1 + (fourth/variance^2 + d - 2)/r: for normal A, 1 + (d + 1)/r.",
             Identity(
-                square_g / (gamma**2 * r * lr * overlap * variance) ** 2 / x_norm2,
+                square_g / mean_g**2 / x_norm2,
                 1 + excess / r,
                 "E |g|^2 / |E g|^2",
+            ),
+        ),
+        Step(
+            "The mean square in full.",
+            Identity(square_g, (gamma**2 * lr * overlap) ** 2 * r * x_norm2 * ((r + d - 2) * variance**2 + fourth), "E |g|^2"),
+            "square",
+        ),
+        Step(
+            "The spread fourth/variance^2 + d - 2 is the mean of a square (fourth - variance^2, gram-moments) over variance^2, and d - 1.",
+            Identity(gram("kurtosis") / variance**2 + (d - 1), excess, "(fourth - variance^2)/variance^2 + d - 1"),
+        ),
+        Step(
+            "So it is not negative, and zero only for one input and entries of one size.",
+            Inequality(
+                sp.And(excess >= 0, sp.Implies(sp.Eq(excess, 0), sp.And(sp.Eq(d, 1), sp.Eq(fourth, variance**2)))),
+                (fourth >= variance**2, d >= 1),
+                (
+                    ("coefficient", excess >= d),
+                    ("sign", fourth / variance**2 - d >= 0),
+                    ("exponent", fourth / variance**2 + d - 2 >= (d - 1) ** 2),
+                ),
             ),
         ),
         Step(
@@ -52,17 +81,17 @@ lemma = Lemma(
             ),
         ),
         Step(
-            "If: with low <= gamma^2 r <= high, |E g| = size gamma^2 r, and spread = fourth/variance^2 + d - 2, E |g|^2 has bounds free"
-            " of r.",
+            "If: with low <= gamma sqrt(r) <= high, theta-of-gamma bounds gamma^2 r; with |E g| = size gamma^2 r, E |g|^2 then has bounds"
+            " free of r.",
             Inequality(
                 sp.And(
-                    low**2 * size**2 <= (gamma**2 * r * size) ** 2 * (1 + spread / r),
-                    (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**2 * size**2 * (1 + spread),
+                    low**4 * size**2 <= (gamma**2 * r * size) ** 2 * (1 + spread / r),
+                    (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**4 * size**2 * (1 + spread),
                 ),
-                (low <= gamma**2 * r, gamma**2 * r <= high, r >= 1),
+                (theta("squared"), r >= 1),
                 (
-                    ("sign", low**2 * size**2 <= (gamma**2 * r * size) ** 2 * (1 - spread / r)),
-                    ("exponent", (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**2 * size * (1 + spread)),
+                    ("sign", low**4 * size**2 <= (gamma**2 * r * size) ** 2 * (1 - spread / r)),
+                    ("exponent", (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**4 * size * (1 + spread)),
                 ),
             ),
         ),
@@ -71,8 +100,23 @@ lemma = Lemma(
             " gamma^2 r.",
             Inequality(
                 sp.And(low <= (gamma**2 * r) ** 2 * size**2 * (1 + spread), (gamma**2 * r) ** 2 * size**2 <= high),
-                (low <= (gamma**2 * r * size) ** 2 * (1 + spread / r), (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high, r >= 1),
+                (
+                    low <= (gamma**2 * r * size) ** 2 * (1 + spread / r),
+                    (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high,
+                    r >= 1,
+                ),
                 (("sign", low <= (gamma**2 * r) ** 2 * size**2 * (1 - spread)), ("coefficient", 2 * (gamma**2 * r) ** 2 * size**2 <= high)),
+            ),
+        ),
+        Step(
+            "So do bounds on the length of the mean, by theta-of-gamma.",
+            Inequality(
+                theta("rooted", low=low / size, high=high / size),
+                (low <= gamma**2 * r * size, gamma**2 * r * size <= high),
+                (
+                    ("exponent", theta("rooted", low=low / size**2, high=high / size**2)),
+                    ("coefficient", theta("rooted", low=2 * low / size, high=high / size)),
+                ),
             ),
         ),
         Step(

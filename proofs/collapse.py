@@ -2,12 +2,13 @@
 
 import sympy as sp
 
-from rsverify.proving import BallBound, Identity, Inequality, Lemma, Limit, Step, run_alone
+from rsverify.proving import BallBound, Identity, Inequality, Lemma, Limit, Step, run_alone, taken
 
 r, alpha, lr, variance, size, wish, base, steps = sp.symbols("r alpha lr variance size wish base steps", positive=True)
 gamma = alpha / r
-reach = gamma**2 * r * variance * lr * size  # the mean output after one step, size = |v| (x.x*)
-mean_norm = sp.sqrt(2) * sp.gamma((r + 1) / 2) / sp.gamma(r / 2)  # E |A_0 x| in units of sqrt(variance) |x|
+k_steps, norms = taken("k-steps"), taken("gaussian-norm-moments")
+reach = -k_steps("leading", gamma=gamma)  # the mean output to leading order, size an entry of G x*
+mean_norm, above = norms("norm_below").args  # E |A_0 x| in units of sqrt(variance) |x|, and what it is below
 
 lemma = Lemma(
     name="collapse",
@@ -47,6 +48,10 @@ lemma = Lemma(
                 (r > alpha**2 * variance * lr * size / wish,),
                 (("coefficient", 2 * reach < wish), ("exponent", reach * r < wish)),
             ),
+        ),
+        Step(
+            "What E |A_0 x| is below (gaussian-norm-moments), over r: its square is 1/r and a rest that is negative from r = 1 on.",
+            Identity((above / r) ** 2, 1 / r - (2 * r - 1) / (4 * r**3), "(sqrt(r - 1/2 + 1/(4 r))/r)^2"),
         ),
         Step(
             "The mean gradient norm at init goes down too, not its mean square alone: for normal A, E |A_0 x| / r is under r^(-1/2).",

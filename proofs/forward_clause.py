@@ -2,20 +2,21 @@
 
 import sympy as sp
 
-from rsverify.proving import Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, vector
+from rsverify.proving import Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, taken, vector
 
-r, gamma, alpha, lr, variance, fourth, x_norm2, probe_norm2, power_sum, v = sp.symbols(
-    "r gamma alpha lr variance fourth x_norm2 probe_norm2 S22 v", positive=True
+r, gamma, alpha, lr, variance, fourth, x_norm2, probe_norm2, v = sp.symbols(
+    "r gamma alpha lr variance fourth x_norm2 probe_norm2 v", positive=True
 )
-dot, spread, size, low, high, n, t, c, t_n, c_n = sp.symbols("dot spread size low high n t c t_n c_n", positive=True)
+power_sum, spread = sp.symbols("S22 spread", nonnegative=True)
+dot, size, low, high, n, t, c, t_n, c_n = sp.symbols("dot size low high n t c t_n c_n", positive=True)
 A_0, B, x, probe, signal = matrix("A_0", "r", "i"), matrix("B", "o", "r"), vector("x", "i"), vector("x*", "i"), vector("v", "o")
 
-mean_q = r * variance * dot
-square_q = r**2 * variance**2 * dot**2 + r * (variance**2 * (x_norm2 * probe_norm2 + dot**2) + (fourth - 3 * variance**2) * power_sum)
+sgd, channel, norms, theta = map(taken, ("sgd-keeps-the-form", "channel-moments", "gaussian-norm-moments", "theta-of-gamma"))
+mean_q, square_q, rest = (channel(name, dot=dot) for name in ("mean_q", "square_q", "rest"))
 mean_y = -(gamma**2) * lr * v * mean_q
 square_y = (gamma**2 * lr * v) ** 2 * square_q
 across = square_q.subs(dot, 0)  # the probe orthogonal to the sample
-product = r * (r + 2) * (r + 4) * (r + 6)
+product = norms("moment_4", variance=1, x_norm2=1)  # E q^4 in units of (variance |x|^2)^4
 
 lemma = Lemma(
     name="forward-clause",
@@ -38,45 +39,86 @@ lemma = Lemma(
             "The output after the step of B alone, A's gradient being zero at B_0 = 0.",
             MatrixIdentity(
                 (gamma * (B @ A_0 @ probe)).where("B", -lr * (gamma * (signal @ (A_0 @ x).T))),
-                -(gamma**2) * lr * (signal @ x.T @ A_0.T @ A_0 @ probe),
+                sgd("first_output", S=A_0.T @ A_0),
             ),
         ),
         Step(
             "Its mean under alpha/sqrt(r) is free of r; the limit is the step of full fine-tuning at lr alpha^2 variance.",
             Limit(mean_y.subs(gamma, alpha / sp.sqrt(r)), -(alpha**2) * lr * v * variance * dot, r, "E y at gamma = alpha/sqrt(r)"),
+            "mean_limit",
         ),
         Step(
-            "Its mean square is the square of the mean and a rest that is smaller by r.",
+            "The mean in full.",
+            Identity(mean_y, -(gamma**2) * r * lr * v * variance * dot, "E y = -gamma^2 lr v E q"),
+            "mean",
+        ),
+        Step(
+            "Its mean square is the square of the mean times 1 + spread/r, spread = rest/(variance dot)^2.",
             Identity(
-                square_y / (gamma**2 * r) ** 2,
-                lr**2
-                * v**2
-                * (variance**2 * dot**2 + (variance**2 * (x_norm2 * probe_norm2 + dot**2) + (fourth - 3 * variance**2) * power_sum) / r),
-                "E y^2 / (gamma^2 r)^2",
+                square_y,
+                (gamma**2 * r * lr * v * variance * dot) ** 2 * (1 + rest / (variance * dot) ** 2 / r),
+                "E y^2",
+            ),
+            "square",
+        ),
+        Step(
+            "The spread has the sign of channel-moments' rest: it is not negative; it is zero, and y the same at every"
+            " draw, only where |x|^2 |x*|^2 + dot^2 = 2 S22 (as for one input) and A's entries have one size.",
+            Inequality(
+                sp.Equivalent(
+                    channel("rest_sign", dot=dot),
+                    sp.And(
+                        rest / (variance * dot) ** 2 >= 0,
+                        sp.Implies(
+                            sp.Eq(rest / (variance * dot) ** 2, 0),
+                            sp.And(sp.Eq(x_norm2 * probe_norm2 + dot**2 - 2 * power_sum, 0), sp.Eq((fourth - variance**2) * power_sum, 0)),
+                        ),
+                    ),
+                ),
+                (),
+                (
+                    ("coefficient", rest / (variance * dot) ** 2 >= 1),
+                    ("sign", -rest / (variance * dot) ** 2 >= 0),
+                ),
             ),
         ),
         Step(
-            "If: with low <= gamma^2 r <= high, the mean square size^2 (1 + spread/r) (gamma^2 r)^2 has bounds free of r, size = |E"
-            " y|/(gamma^2 r).",
+            "If: with low <= gamma sqrt(r) <= high, theta-of-gamma bounds gamma^2 r, and the mean square size^2 (1 + spread/r)"
+            " (gamma^2 r)^2, size = |E y|/(gamma^2 r), has bounds free of r.",
             Inequality(
                 sp.And(
-                    low**2 * size**2 <= (gamma**2 * r * size) ** 2 * (1 + spread / r),
-                    (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**2 * size**2 * (1 + spread),
+                    low**4 * size**2 <= (gamma**2 * r * size) ** 2 * (1 + spread / r),
+                    (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**4 * size**2 * (1 + spread),
                 ),
-                (low <= gamma**2 * r, gamma**2 * r <= high, r >= 1),
+                (theta("squared"), r >= 1),
                 (
-                    ("sign", low**2 * size**2 <= (gamma**2 * r * size) ** 2 * (1 - spread / r)),
-                    ("coefficient", (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**2 * size**2),
+                    ("sign", low**4 * size**2 <= (gamma**2 * r * size) ** 2 * (1 - spread / r)),
+                    ("coefficient", (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high**4 * size**2),
                     ("exponent", low * size**2 <= (gamma**2 * r * size) ** 2 * (1 + spread / r)),
                 ),
             ),
         ),
         Step(
-            "Only if: bounds on the mean alone bound gamma^2 r, and theta-of-gamma does the rest.",
+            "Only if: bounds on the mean alone bound gamma^2 r, and gamma sqrt(r) with it by theta-of-gamma.",
             Inequality(
-                sp.And(low / size <= gamma**2 * r, gamma**2 * r <= high / size),
+                theta("rooted", low=low / size, high=high / size),
                 (low <= gamma**2 * r * size, gamma**2 * r * size <= high),
-                (("exponent", low / size**2 <= gamma**2 * r), ("coefficient", 2 * low / size <= gamma**2 * r)),
+                (
+                    ("exponent", theta("rooted", low=low / size**2, high=high / size**2)),
+                    ("coefficient", theta("rooted", low=2 * low / size, high=high / size)),
+                ),
+            ),
+        ),
+        Step(
+            "And so do bounds on the mean square, up to the factor 1 + spread.",
+            Inequality(
+                sp.And(low <= (gamma**2 * r) ** 2 * size**2 * (1 + spread), (gamma**2 * r) ** 2 * size**2 <= high),
+                (
+                    low <= (gamma**2 * r * size) ** 2 * (1 + spread / r),
+                    (gamma**2 * r * size) ** 2 * (1 + spread / r) <= high,
+                    r >= 1,
+                ),
+                (("sign", low <= (gamma**2 * r) ** 2 * size**2 * (1 - spread)), ("coefficient", 2 * (gamma**2 * r) ** 2 * size**2 <= high)),
             ),
         ),
         Step(

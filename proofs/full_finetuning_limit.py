@@ -2,7 +2,21 @@
 
 import sympy as sp
 
-from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, eye, matrix, run_alone, symmetric, vector
+from rsverify.proving import (
+    Identity,
+    Induction,
+    Inequality,
+    Lemma,
+    Limit,
+    MatrixIdentity,
+    Step,
+    eye,
+    matrix,
+    run_alone,
+    symmetric,
+    taken,
+    vector,
+)
 
 r, gamma, alpha, lr, variance, fourth, d, d_one, d_two, eta, x_norm2, v_norm2 = sp.symbols(
     "r gamma alpha lr variance fourth d d_one d_two eta x_norm2 v_norm2", positive=True
@@ -14,9 +28,11 @@ I = eye("i")
 
 Q_over_gamma, M = -lr * G + eta * R, I + eta * T  # k-steps, with eta = gamma^2
 mean_S = variance * I + E  # S/r
+sgd, k_steps, gram = taken("sgd-keeps-the-form"), taken("k-steps"), taken("gram-moments")
+leading = k_steps("leading", size=1)  # what multiplies G in the mean output: -gamma^2 r variance lr
 effective = alpha**2 * variance * lr
 F, momentum = matrix("F", "o", "i"), sp.Symbol("momentum", positive=True)
-apart = x_norm2 * (fourth + (d - 2) * variance**2) / r  # E |(S/r - variance I) x|^2, gram-moments
+apart = gram("apart") / r**2  # E |(S/r - variance I) x|^2
 one_step = (lr * alpha**2) ** 2 * v_norm2 * apart  # mean squared distance of the two steps
 full_step = effective**2 * v_norm2 * x_norm2
 
@@ -30,7 +46,7 @@ lemma = Lemma(
     assumptions=(
         "LoRA with B_0 = 0 and independent centred entries of A_0, of a variance and a fourth moment free of r",
         "SGD at a fixed lr, plain or with heavy-ball momentum, for a fixed number k of steps",
-        "steps 1 to 8: signals given; steps 9 and 10: the signal is a Lipschitz function of the weight, as for smooth losses",
+        "steps 1 to 9: signals given; steps 10 and 11: the signal is a Lipschitz function of the weight, as for smooth losses",
     ),
     uses=("sgd-keeps-the-form", "k-steps", "gram-moments"),
     source="own; the moments are those of Wishart matrices",
@@ -43,8 +59,8 @@ lemma = Lemma(
             "LoRA's weight gamma Q S M at gamma^2 r = alpha^2, S = r (variance I + E), is that same -alpha^2 variance lr G, a term"
             " linear in E, and terms with eta = gamma^2 = alpha^2/r.",
             MatrixIdentity(
-                (gamma**2 * r) * (Q_over_gamma @ mean_S @ M),
-                (gamma**2 * r) * (-(variance * lr) * G - lr * (G @ E) + eta * (R @ mean_S @ M - lr * (G @ mean_S @ T))),
+                sgd("output", {"Q": gamma * Q_over_gamma, "M": M, "S": r * mean_S, "x*": x}),
+                (gamma**2 * r) * (-(variance * lr) * G - lr * (G @ E) + eta * (R @ mean_S @ M - lr * (G @ mean_S @ T))) @ x,
             ),
         ),
         Step(
@@ -58,7 +74,12 @@ lemma = Lemma(
         Step(
             "So a weight moves at lr_eff = alpha^2 variance lr; for any other rule at gamma^2 r variance lr, which under alpha/r tends"
             " to zero.",
-            Limit((gamma**2 * r * variance * lr).subs(gamma, alpha / r), sp.Integer(0), r, "gamma^2 r variance lr at gamma = alpha/r"),
+            Limit(leading.subs(gamma, alpha / r), sp.Integer(0), r, "-gamma^2 r variance lr at gamma = alpha/r"),
+        ),
+        Step(
+            "Under alpha/sqrt(r) it is -lr_eff at every rank.",
+            Limit(-leading.subs(gamma, alpha / sp.sqrt(r)), effective, r, "gamma^2 r variance lr at gamma = alpha/sqrt(r)"),
+            "effective",
         ),
         Step(
             "One step exactly: the mean squared distance over the squared full step is (fourth/variance^2 + d - 2)/r; for normal A, (d"

@@ -75,6 +75,7 @@ lemma = Lemma(
             Step(
                 f"|A x|^2 adds independent channels: one more keeps E |A x|^{2 * order}.",
                 Induction(claim(order), NO_CHANNEL, ANOTHER_CHANNEL, ZERO, one_channel_more(order), f"E_q{order}"),
+                f"moment_{order}",
             )
             for order in (1, 2, 3, 4)
         ),
@@ -100,6 +101,7 @@ lemma = Lemma(
                     ("coefficient", (mean_norm, sp.sqrt(r - half + 1 / (9 * r)))),
                 ),
             ),
+            "norm_below",
         ),
     ),
     remarks=(

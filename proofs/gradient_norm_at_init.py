@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from rsverify.proving import Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, vector, zeros
+from rsverify.proving import Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, taken, vector, zeros
 
 r, gamma, alpha, variance, x_norm2, v_norm2 = sp.symbols("r gamma alpha variance x_norm2 v_norm2", positive=True)
 low, high, constant = sp.symbols("low high constant", positive=True)
@@ -10,7 +10,7 @@ A_0, B = matrix("A_0", "r", "i"), matrix("B", "o", "r")
 x, v = vector("x", "i"), vector("v", "o")
 gradient_B, gradient_A = gamma * (v @ (A_0 @ x).T), gamma * (B.T @ v @ x.T)
 mean_square = gamma**2 * v_norm2 * r * variance * x_norm2
-ZERO = sp.Integer(0)
+channel, theta = taken("channel-moments"), taken("theta-of-gamma")
 
 lemma = Lemma(
     name="gradient-norm-at-init",
@@ -22,7 +22,7 @@ lemma = Lemma(
         "B_0 = 0; the entries of A_0 are independent with mean zero and variance `variance`, which is free of r",
         "one sample x with signal v, both free of r",
     ),
-    uses=("theta-of-gamma",),
+    uses=("channel-moments", "theta-of-gamma"),
     source="Kalajdzievski 2023, arXiv 2312.03732, plots this quantity (Figure 3 by notes on the paper; the paper itself not seen)",
     steps=(
         Step(
@@ -37,8 +37,8 @@ lemma = Lemma(
             MatrixIdentity(gradient_B @ gradient_B.T, gamma**2 * (v @ x.T @ A_0.T @ A_0 @ x @ v.T)),
         ),
         Step(
-            "E |A_0 x|^2 grows by variance |x|^2 with every row.",
-            Induction(r * variance * x_norm2, {r: ZERO}, {r: r + 1}, ZERO, lambda before: before + variance * x_norm2, "E_q"),
+            "Its mean: E |A_0 x|^2 = r variance |x|^2 is channel-moments with the sample as probe.",
+            Identity(gamma**2 * v_norm2 * channel("mean_q", dot=x_norm2), mean_square, "gamma^2 |v|^2 E |A_0 x|^2"),
         ),
         Step(
             "With gamma = alpha/sqrt(r) the mean square is free of r: it tends to what it is.",
@@ -49,7 +49,7 @@ lemma = Lemma(
             Limit(r * mean_square.subs(gamma, alpha / r), alpha**2 * v_norm2 * variance * x_norm2, r),
         ),
         Step(
-            "If and only if: the mean square is a constant times gamma^2 r, so bounds on one are bounds on the other; then theta-of-gamma.",
+            "If and only if: the mean square is a constant times gamma^2 r, so bounds on one are bounds on the other ...",
             Inequality(
                 sp.Equivalent(
                     sp.And(low <= mean_square, mean_square <= high), sp.And(low / constant <= gamma**2 * r, gamma**2 * r <= high / constant)
@@ -58,6 +58,28 @@ lemma = Lemma(
                 (
                     ("exponent", sp.Equivalent(low <= mean_square, low / constant <= gamma * r)),
                     ("coefficient", low / constant <= gamma**2 * r),
+                ),
+            ),
+        ),
+        Step(
+            "... which by theta-of-gamma are bounds on gamma sqrt(r) ...",
+            Inequality(
+                theta("rooted", low=low / constant, high=high / constant),
+                (low <= gamma**2 * r * constant, gamma**2 * r * constant <= high),
+                (
+                    ("coefficient", theta("rooted", low=2 * low / constant, high=high / constant)),
+                    ("exponent", theta("rooted", low=low / constant**2, high=high / constant**2)),
+                ),
+            ),
+        ),
+        Step(
+            "... and the other way round.",
+            Inequality(
+                sp.And(low**2 * constant <= gamma**2 * r * constant, gamma**2 * r * constant <= high**2 * constant),
+                (theta("squared"),),
+                (
+                    ("coefficient", 2 * low**2 * constant <= gamma**2 * r * constant),
+                    ("exponent", gamma**2 * r * constant <= high * constant),
                 ),
             ),
         ),

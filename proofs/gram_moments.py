@@ -2,12 +2,16 @@
 
 import sympy as sp
 
-from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, Step, mean, run_alone
+from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, Step, mean, run_alone, taken
 
 r, variance, fourth, x_norm2, d = sp.symbols("r variance fourth x_norm2 d", positive=True)
 xi, third, skew = sp.symbols("xi third skew", real=True)
 a, u, n = sp.symbols("a u n")
+dot = sp.Symbol("dot", real=True)
 ZERO = sp.Integer(0)
+
+channel = taken("channel-moments")
+mean_form = channel("mean_q", dot=x_norm2)  # E x'S x
 
 of_a = {(1,): ZERO, (2,): variance, (3,): third, (4,): fourth}
 row = x_norm2 * (fourth + (d - 1) * variance**2)  # E (a.x)^2 |a|^2 for one row a
@@ -22,8 +26,8 @@ def one_input_more(before: sp.Expr) -> sp.Expr:
 
 
 def one_row_more(before: sp.Expr) -> sp.Expr:
-    """|S x + a (a.x)|^2 has the cross term 2 (a.x)(a.S x), of mean 2 variance x'S x."""
-    return before + 2 * variance * (r * variance * x_norm2) + row
+    """|S x + a (a.x)|^2 has the cross term 2 (a.x)(a.S x), of mean 2 variance x'S x: channel-moments, twice."""
+    return before + 2 * channel("mean_one", dot=mean_form) + row
 
 
 lemma = Lemma(
@@ -37,12 +41,18 @@ lemma = Lemma(
     source="classical (Wishart matrices)",
     steps=(
         Step(
+            "E S = r variance I: for any x and x*, E x*'S x is r variance x*.x by channel-moments.",
+            Identity(r * variance * dot, channel("mean_q"), "x*' (r variance I) x"),
+            "mean_S",
+        ),
+        Step(
             "One row: E (a.x)^2 |a|^2, input by input.",
             Induction(row, {x_norm2: ZERO, d: ZERO}, {x_norm2: x_norm2 + xi**2, d: d + 1}, ZERO, one_input_more, "E_row"),
         ),
         Step(
             "Rows add to S: E |S x|^2, row by row; x'S x has mean r variance |x|^2 by channel-moments.",
             Induction(square, {r: ZERO}, {r: r + 1}, ZERO, one_row_more, "E_square"),
+            "square",
         ),
         Step(
             "For a normal law, fourth = 3 variance^2.",
@@ -50,15 +60,17 @@ lemma = Lemma(
         ),
         Step(
             "The distance from the mean: E |S x|^2 - 2 r variance E x'S x + (r variance)^2 |x|^2.",
-            Identity(square - 2 * r * variance * (r * variance * x_norm2) + (r * variance) ** 2 * x_norm2, apart),
+            Identity(square - 2 * r * variance * mean_form + (r * variance) ** 2 * x_norm2, apart),
+            "apart",
         ),
         Step(
             "Summed over d unit vectors x and divided by r^2, this is E |S/r - variance I|^2; times r it tends to a constant.",
             Limit(r * d * apart.subs(x_norm2, 1) / r**2, d * (fourth + (d - 2) * variance**2), r, "r E |S/r - variance I|^2"),
         ),
         Step(
-            "fourth - variance^2 is the mean of a square.",
-            Identity(mean((a**2 - variance) ** 2, ((a,), of_a)), fourth - variance**2, "E (a^2 - variance)^2"),
+            "For one input that constant is fourth - variance^2, the mean of a square: zero where all entries have one size.",
+            Identity((d * (fourth + (d - 2) * variance**2)).subs(d, 1), channel("kurtosis"), "the constant at d = 1"),
+            "kurtosis",
         ),
         Step(
             "So from two inputs on that constant is not zero: the distance falls as r^(-1/2) and no faster.",

@@ -2,17 +2,34 @@
 
 import sympy as sp
 
-from rsverify.proving import Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, eye, matrix, run_alone, symmetric, vector, zeros
+from rsverify.proving import (
+    Identity,
+    Inequality,
+    Lemma,
+    Limit,
+    MatrixIdentity,
+    Step,
+    eye,
+    matrix,
+    run_alone,
+    taken,
+    vector,
+    zeros,
+)
 
 r, gamma, lr, momentum, variance, g2, low, high, size, constant, v_norm2 = sp.symbols(
     "r gamma lr momentum variance g2 low high size constant v_norm2", positive=True
 )
-fourth, q_norm2, z_norm2, power_sum = sp.symbols("fourth q_norm2 z_norm2 S22", positive=True)
+fourth, q_norm2, z_norm2 = sp.symbols("fourth q_norm2 z_norm2", positive=True)
+power_sum = sp.Symbol("S22", nonnegative=True)
 first, dot = sp.symbols("error dot", real=True)
 x, probe, v, late = vector("x", "i"), vector("x*", "i"), vector("v", "o"), vector("v*", "o")
-G, R, T, S = matrix("G", "o", "i"), matrix("R", "o", "i"), matrix("T", "i", "i"), symmetric("S", "i")
+A_0, G, R, T = matrix("A_0", "r", "i"), matrix("G", "o", "i"), matrix("R", "o", "i"), matrix("T", "i", "i")
 F, U, V = matrix("F", "o", "i"), matrix("U", "o", "i"), matrix("V", "i", "i")
 I = eye("i")
+
+sgd, channel, gram, theta = map(taken, ("sgd-keeps-the-form", "channel-moments", "gram-moments", "theta-of-gamma"))
+mean_S = gram("mean_S", dot=1)  # E S over the identity
 
 # Heavy-ball buffers P of Q and N of M; momentum = 0 is plain SGD. F is the buffer of full fine-tuning, G the sum of its buffers.
 Q, M = -(lr * gamma) * G + gamma**3 * R, I + gamma**2 * T
@@ -20,10 +37,12 @@ P, N = gamma * F + gamma**3 * U, gamma**2 * V
 F_next, U_next = momentum * F + v @ x.T, momentum * U + v @ x.T @ T.T
 V_next = momentum * V - lr * (G.T @ v @ x.T) + gamma**2 * (R.T @ v @ x.T)
 
+# What sgd-keeps-the-form is asked for: this form, and (for the step along a buffer) the buffer as it stands, with no gradient to come.
+form_B, form_A = {"Q": Q, "M": M, "P": P}, {"Q": Q, "M": M, "N": N}
+none = {"v": zeros("o", "1")}
+
 # E ((gamma q)'S z)^2 for a row gamma q of Q: the formula of channel-moments with its x norm, dot and S22 scaled by powers of gamma.
-square_q = r**2 * variance**2 * (gamma * dot) ** 2 + r * (
-    variance**2 * (gamma**2 * q_norm2 * z_norm2 + (gamma * dot) ** 2) + (fourth - 3 * variance**2) * gamma**2 * power_sum
-)
+square_q = channel("square_q", x_norm2=gamma**2 * q_norm2, probe_norm2=z_norm2, dot=gamma * dot, S22=gamma**2 * power_sum)
 
 lemma = Lemma(
     name="k-steps",
@@ -43,24 +62,26 @@ lemma = Lemma(
     steps=(
         Step(
             "Powers of gamma: the buffer of Q is gamma F + gamma^3 U, from F = U = 0 on; one more gradient gamma v (M x)' keeps it.",
-            MatrixIdentity(momentum * P + gamma * (v @ (M @ x).T), gamma * F_next + gamma**3 * U_next),
+            MatrixIdentity(sgd("next_buffer_B", form_B, decay=0), (gamma * F_next + gamma**3 * U_next) @ A_0.T),
         ),
         Step(
             "The buffer of M is gamma^2 V, from V = 0 on.",
-            MatrixIdentity(momentum * N + gamma * (Q.T @ v @ x.T), gamma**2 * V_next),
+            MatrixIdentity(sgd("next_buffer_A", form_A, decay=0), A_0 @ (gamma**2 * V_next)),
         ),
         Step(
             "A step along the buffer keeps Q = -lr gamma G + gamma^3 R, with G <- G + F.",
-            MatrixIdentity(Q - lr * P, -(lr * gamma) * (G + F) + gamma**3 * (R - lr * U)),
+            MatrixIdentity(
+                sgd("along_buffer_B", form_B | none, momentum=1, decay=0), (-(lr * gamma) * (G + F) + gamma**3 * (R - lr * U)) @ A_0.T
+            ),
         ),
         Step(
             "And M = I + gamma^2 T.",
-            MatrixIdentity(M - lr * N, I + gamma**2 * (T - lr * V)),
+            MatrixIdentity(sgd("along_buffer_A", form_A | none, momentum=1, decay=0), A_0 @ (I + gamma**2 * (T - lr * V))),
         ),
         Step(
             "The output gamma Q S M x* is linear in S, so its mean has r variance I for S; written by powers of gamma.",
             MatrixIdentity(
-                (gamma * (Q @ S @ M @ probe)).where("S", (r * variance) * I),
+                sgd("output", {"Q": Q, "M": M, "S": mean_S * I}),
                 (gamma**2 * r * variance)
                 * (-lr * (G @ probe) + gamma**2 * (R @ probe - lr * (G @ T @ probe)) + gamma**4 * (R @ T @ probe)),
             ),
@@ -68,7 +89,7 @@ lemma = Lemma(
         Step(
             "So is the gradient to the input, gamma M'S Q'v*, for any signal v* at the output.",
             MatrixIdentity(
-                (gamma * (M.T @ S @ Q.T @ late)).where("S", (r * variance) * I),
+                sgd("input_gradient", {"Q": Q, "M": M, "S": mean_S * I, "v": late}),
                 (gamma**2 * r * variance)
                 * (-lr * (G.T @ late) + gamma**2 * (R.T @ late - lr * (T.T @ G.T @ late)) + gamma**4 * (T.T @ R.T @ late)),
             ),
@@ -81,6 +102,7 @@ lemma = Lemma(
                 variance**2 * dot**2 + (variance**2 * (q_norm2 * z_norm2 + dot**2) + (fourth - 3 * variance**2) * power_sum) / r,
                 "gamma^2 E ((gamma q)'S z)^2 / (gamma^2 r)^2",
             ),
+            "square",
         ),
         Step(
             "With gamma^2 r = g2 the first correction, g2 gamma^2 = g2^2/r times a bounded vector, vanishes as 1/r.",
@@ -97,14 +119,32 @@ lemma = Lemma(
                     ("sign", sp.Abs(g2 * (size + first)) <= g2 * size / 2 - g2 * first),
                 ),
             ),
+            "bounds",
         ),
         Step(
-            "If and only if: so bounds on that entry are bounds on gamma^2 r, up to the factors 1/2 and 3/2.",
+            "If and only if: so bounds on that entry are bounds on gamma^2 r, up to the factors 1/2 and 3/2 ...",
             Inequality(
                 sp.And(2 * low / (3 * size) <= g2, g2 <= 2 * high / size),
                 (sp.Abs(first) <= size / 2, low <= g2 * (size + first), g2 * (size + first) <= high),
                 (("coefficient", low / size <= g2), ("exponent", 2 * low / (3 * size**2) <= g2)),
             ),
+        ),
+        Step(
+            "... which are bounds on gamma sqrt(r) by theta-of-gamma.",
+            Inequality(
+                theta("rooted", low=2 * low / (3 * size), high=2 * high / size),
+                (2 * low / (3 * size) <= gamma**2 * r, gamma**2 * r <= 2 * high / size),
+                (
+                    ("coefficient", theta("rooted", low=low / size, high=2 * high / size)),
+                    ("exponent", theta("rooted", low=(2 * low / (3 * size)) ** 2, high=(2 * high / size) ** 2)),
+                ),
+            ),
+        ),
+        Step(
+            "To leading order an entry of the mean output is -gamma^2 r variance lr times one of G x*; of the gradient to the"
+            " input, times one of G'v*.",
+            Identity(mean_S * gamma * (-lr * gamma) * size, -(gamma**2) * r * variance * lr * size, "gamma E S (-lr gamma G x*)"),
+            "leading",
         ),
         Step(
             "Two steps of plain SGD on the same sample and signal: G = v x', R = V = 0 after the first, then T = lr^2 |v|^2 x x'.",

@@ -2,10 +2,10 @@
 
 import sympy as sp
 
-from rsverify.proving import Cited, Identity, Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, vector
+from rsverify.proving import Cited, Identity, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, taken, vector
 
-r, gamma, lr, k, x_norm1, v_norm1, mean_abs, n, base, reach = sp.symbols(
-    "r gamma lr k x_norm1 v_norm1 mean_abs n base reach", positive=True
+r, gamma, lr, k, x_norm1, x_norm2, v_norm1, mean_abs, n, base, reach = sp.symbols(
+    "r gamma lr k x_norm1 x_norm2 v_norm1 mean_abs n base reach", positive=True
 )
 g, q, s, u, h = sp.symbols("g q s u h", real=True)
 A_0, x, v = matrix("A_0", "r", "i"), vector("x", "i"), vector("v", "o")
@@ -14,7 +14,8 @@ half = sp.Rational(1, 2)
 
 B, A = -(k * lr) * (sign_v @ sign_u.T), A_0 + ((k - 1) * lr) * (sign_u @ sign_x.T)  # after k steps
 near, far = 1 - g + q, 1 - g + 2 * q  # the powers of r in gamma lr r and gamma lr^2 r, at gamma = r^-g, lr = r^q
-output = gamma * k * lr * (r * mean_abs + (k - 1) * lr * r * x_norm1)
+sign = taken("sign-steps")
+mean_u1 = sign("mean_q", dot=x_norm2, x_norm2=x_norm2)  # E |u|_1: the probe is the sample
 
 lemma = Lemma(
     name="mua-learning-rates",
@@ -61,8 +62,12 @@ lemma = Lemma(
             ),
         ),
         Step(
-            "E |u|_1 = r mean_abs, channel by channel.",
-            Induction(r * mean_abs, {r: sp.Integer(0)}, {r: r + 1}, sp.Integer(0), lambda before: before + mean_abs, "E_u1"),
+            "E |u|_1 = r mean_abs: sign-steps with the sample as probe.",
+            Identity(mean_u1, r * mean_abs, "E sign(u)'u"),
+        ),
+        Step(
+            "The first of the k steps is that of sign-steps.",
+            MatrixIdentity((gamma * (B @ A @ x)).put({}, {k: sp.Integer(1)}), sign("output", {"x*": x})),
         ),
         Step(
             "Near: gamma lr r is free of r exactly at q = -(1 - g).",
@@ -117,28 +122,26 @@ lemma = Lemma(
         ),
         Step(
             "... and the first vanishes as the width grows at a given rank.",
-            Limit(gamma * k * (1 / sp.sqrt(n)) * base * r * mean_abs, sp.Integer(0), n, "gamma k lr r mean_abs at lr = base/sqrt(n)"),
+            Limit(gamma * k * (1 / sp.sqrt(n)) * base * mean_u1, sp.Integer(0), n, "gamma k lr r mean_abs at lr = base/sqrt(n)"),
         ),
         Step(
             "Where they cross: the second is the larger once (k - 1) lr |x|_1 passes mean_abs, that is once A x has moved by more than"
             " its size.",
             Inequality(
-                sp.Equivalent(
-                    gamma * k * lr * (k - 1) * lr * r * x_norm1 >= gamma * k * lr * r * mean_abs, (k - 1) * lr * x_norm1 >= mean_abs
-                ),
+                sp.Equivalent(gamma * k * lr * (k - 1) * lr * r * x_norm1 >= gamma * k * lr * mean_u1, (k - 1) * lr * x_norm1 >= mean_abs),
                 (k > 1,),
                 (
                     (
                         "coefficient",
                         sp.Equivalent(
-                            gamma * k * lr * (k - 1) * lr * r * x_norm1 >= gamma * k * lr * r * mean_abs,
+                            gamma * k * lr * (k - 1) * lr * r * x_norm1 >= gamma * k * lr * mean_u1,
                             2 * (k - 1) * lr * x_norm1 >= mean_abs,
                         ),
                     ),
                     (
                         "exponent",
                         sp.Equivalent(
-                            gamma * k * lr * (k - 1) * lr * r * x_norm1 >= gamma * k * lr * r * mean_abs,
+                            gamma * k * lr * (k - 1) * lr * r * x_norm1 >= gamma * k * lr * mean_u1,
                             (k - 1) * lr**2 * x_norm1 >= mean_abs,
                         ),
                     ),

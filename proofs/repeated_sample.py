@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, run_alone, vector
+from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, eye, matrix, run_alone, taken, vector
 
 r, gamma, alpha, lr, x_norm, v_norm, t, variance, k = sp.symbols("r gamma alpha lr x_norm v_norm t variance k", positive=True)
 a, b, h, u_norm2 = sp.symbols("a b h u_norm2", positive=True)
@@ -10,9 +10,10 @@ P, M = sp.symbols("P M", positive=True)  # (1 + t)^k and (1 - t)^k
 P2, M2 = sp.symbols("P2 M2", real=True)  # their squares
 A_0, x, v = matrix("A_0", "r", "i"), vector("x", "i"), vector("v", "o")
 u = A_0 @ x
+sgd, channel, limit = taken("sgd-keeps-the-form"), taken("channel-moments"), taken("full-finetuning-limit")
 
-B, A = -b * (v @ u.T), A_0 + h * (u @ x.T)  # the form after k steps
 START, STEP = {P: sp.Integer(1), M: sp.Integer(1)}, {P: P * (1 + t), M: M * (1 - t)}
+form = {"Q": -b * (v @ x.T), "M": eye("i") + h * (x @ x.T)}  # that form in the coordinates of A_0
 bracket = (P**2 - M**2) / (4 * v_norm * x_norm)
 
 lemma = Lemma(
@@ -23,20 +24,18 @@ lemma = Lemma(
         " with t = lr gamma |v| |x|, on every path and at every rank."
     ),
     assumptions=("LoRA with B_0 = 0, plain SGD at a fixed lr; the same x and the same v at each step (a loss linear in the output)",),
-    uses=("sgd-keeps-the-form",),
+    uses=("sgd-keeps-the-form", "channel-moments", "full-finetuning-limit"),
     source="own; rank enters through gamma and |A_0 x|^2 alone",
     steps=(
         Step(
             "The forms B = -b v (A_0 x)' and A = A_0 + h (A_0 x) x' are kept by B's step: b grows by lr gamma (1 + h |x|^2).",
             MatrixIdentity(
-                (B - lr * (gamma * (v @ (A @ x).T))).with_scalar(x.T, x, x_norm**2), -(b + lr * gamma * (1 + h * x_norm**2)) * (v @ u.T)
+                sgd("next_B", form, decay=0).with_scalar(x.T, x, x_norm**2), -(b + lr * gamma * (1 + h * x_norm**2)) * (v @ u.T)
             ),
         ),
         Step(
             "And by A's step: h grows by lr gamma b |v|^2.",
-            MatrixIdentity(
-                (A - lr * (gamma * (B.T @ v @ x.T))).with_scalar(v.T, v, v_norm**2), A_0 + (h + lr * gamma * b * v_norm**2) * (u @ x.T)
-            ),
+            MatrixIdentity(sgd("next_A", form, decay=0).with_scalar(v.T, v, v_norm**2), A_0 + (h + lr * gamma * b * v_norm**2) * (u @ x.T)),
         ),
         Step(
             "With a = 1 + h |x|^2 and beta = b |v| |x| these are a <- a + t beta ...",
@@ -87,11 +86,11 @@ lemma = Lemma(
             "As r grows under alpha/sqrt(r), with E |A_0 x|^2 = r variance |x|^2, three steps tend to three steps of full fine-tuning"
             " at lr alpha^2 variance.",
             Limit(
-                (gamma * r * variance * x_norm**2 * bracket)
+                (gamma * channel("mean_q", dot=x_norm**2) * bracket)
                 .subs({P: (1 + t) ** 3, M: (1 - t) ** 3})
                 .subs(t, lr * gamma * v_norm * x_norm)
                 .subs(gamma, alpha / sp.sqrt(r)),
-                3 * lr * alpha**2 * variance * x_norm**2,
+                3 * limit("effective") * x_norm**2,
                 r,
                 "gamma r variance |x|^2 ((1 + t)^6 - (1 - t)^6)/(4 |v| |x|)",
             ),
@@ -99,7 +98,7 @@ lemma = Lemma(
         Step(
             "Under alpha/r they tend to nothing.",
             Limit(
-                (gamma * r * variance * x_norm**2 * bracket)
+                (gamma * channel("mean_q", dot=x_norm**2) * bracket)
                 .subs({P: (1 + t) ** 3, M: (1 - t) ** 3})
                 .subs(t, lr * gamma * v_norm * x_norm)
                 .subs(gamma, alpha / r),

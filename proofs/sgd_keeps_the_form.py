@@ -5,7 +5,7 @@ import sympy as sp
 from rsverify.proving import Lemma, MatrixIdentity, Step, eye, matrix, run_alone, symmetric, vector, zeros
 
 lr, gamma, momentum, decay = sp.symbols("lr gamma momentum decay", positive=True)
-x, probe, v = vector("x", "i"), vector("x*", "i"), vector("v", "o")
+x, probe, v, late = vector("x", "i"), vector("x*", "i"), vector("v", "o"), vector("v*", "o")
 A_0, S = matrix("A_0", "r", "i"), symmetric("S", "i")
 Q, M = matrix("Q", "o", "i"), matrix("M", "i", "i")
 P, N = matrix("P", "o", "i"), matrix("N", "i", "i")
@@ -19,8 +19,6 @@ gradient_Q, gradient_M = gamma * (v @ (M @ x).T), gamma * (Q.T @ v @ x.T)
 
 next_P, next_N = momentum * P + gradient_Q + decay * Q, momentum * N + gradient_M + decay * M
 next_buffer_B, next_buffer_A = momentum * buffer_B + gradient_B + decay * B, momentum * buffer_A + gradient_A + decay * A
-
-GRAM = A_0.T @ A_0  # S written out
 
 lemma = Lemma(
     name="sgd-keeps-the-form",
@@ -42,26 +40,36 @@ lemma = Lemma(
         Step(
             "One step of SGD with weight decay keeps B = Q A_0'.",
             MatrixIdentity(B - lr * (gradient_B + decay * B), (Q - lr * (gradient_Q + decay * Q)) @ A_0.T),
+            "next_B",
         ),
         Step(
             "One step of SGD with weight decay keeps A = A_0 M.",
             MatrixIdentity(A - lr * (gradient_A + decay * A), A_0 @ (M - lr * (gradient_M + decay * M))),
+            "next_A",
         ),
-        Step("Momentum of B keeps the form P A_0'.", MatrixIdentity(next_buffer_B, next_P @ A_0.T)),
-        Step("Momentum of A keeps the form A_0 N.", MatrixIdentity(next_buffer_A, A_0 @ next_N)),
-        Step("A step along the momentum keeps B = Q A_0'.", MatrixIdentity(B - lr * next_buffer_B, (Q - lr * next_P) @ A_0.T)),
-        Step("A step along the momentum keeps A = A_0 M.", MatrixIdentity(A - lr * next_buffer_A, A_0 @ (M - lr * next_N))),
+        Step("Momentum of B keeps the form P A_0'.", MatrixIdentity(next_buffer_B, next_P @ A_0.T), "next_buffer_B"),
+        Step("Momentum of A keeps the form A_0 N.", MatrixIdentity(next_buffer_A, A_0 @ next_N), "next_buffer_A"),
+        Step(
+            "A step along the momentum keeps B = Q A_0'.",
+            MatrixIdentity(B - lr * next_buffer_B, (Q - lr * next_P) @ A_0.T),
+            "along_buffer_B",
+        ),
+        Step(
+            "A step along the momentum keeps A = A_0 M.", MatrixIdentity(A - lr * next_buffer_A, A_0 @ (M - lr * next_N)), "along_buffer_A"
+        ),
         Step(
             "Decoupled decay shrinks Q as it shrinks B; for M and A alike.",
             MatrixIdentity((1 - lr * decay) * B - lr * gradient_B, ((1 - lr * decay) * Q - lr * gradient_Q) @ A_0.T),
         ),
         Step(
-            "What the adapter adds on a probe x* is quadratic in A_0.",
-            MatrixIdentity(gamma * (B @ A @ probe), (gamma * (Q @ S @ M @ probe)).where("S", GRAM)),
+            "What the adapter adds on a probe x* is quadratic in A_0: linear in S = A_0'A_0.",
+            MatrixIdentity((gamma * (B @ A @ probe)).with_product(A_0.T, A_0, S), gamma * (Q @ S @ M @ probe)),
+            "output",
         ),
         Step(
             "So is the gradient that it passes to its input.",
-            MatrixIdentity(gamma * (A.T @ B.T @ v), (gamma * (M.T @ S @ Q.T @ v)).where("S", GRAM)),
+            MatrixIdentity((gamma * (A.T @ B.T @ v)).with_product(A_0.T, A_0, S), gamma * (M.T @ S @ Q.T @ v)),
+            "input_gradient",
         ),
         Step(
             "After the first step, from Q_1 = -lr gamma v x' and M_1 = I, the output on a probe is -gamma^2 lr v (x' S x*).",
@@ -69,6 +77,15 @@ lemma = Lemma(
                 (gamma * (Q @ S @ M @ probe)).where("Q", zeros("o", "i") - lr * gradient_Q).where("M", eye("i")),
                 -(gamma**2) * lr * (v @ x.T @ S @ probe),
             ),
+            "first_output",
+        ),
+        Step(
+            "And the gradient that it passes to its input, for a signal v* there, is -gamma^2 lr S x v'v*.",
+            MatrixIdentity(
+                (gamma * (M.T @ S @ Q.T @ late)).where("Q", zeros("o", "i") - lr * gradient_Q).where("M", eye("i")),
+                -(gamma**2) * lr * (S @ x @ v.T @ late),
+            ),
+            "first_input_gradient",
         ),
     ),
     remarks=(

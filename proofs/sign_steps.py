@@ -2,7 +2,7 @@
 
 import sympy as sp
 
-from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, mean, run_alone, vector
+from rsverify.proving import Identity, Induction, Inequality, Lemma, Limit, MatrixIdentity, Step, matrix, mean, run_alone, taken, vector
 
 r, gamma, alpha, lr, variance, x_norm2, probe_norm2, root, pi = sp.symbols(
     "r gamma alpha lr variance x_norm2 probe_norm2 root pi", positive=True
@@ -15,9 +15,11 @@ sign_u, sign_v = vector("sign_u", "r"), vector("sign_v", "o")
 ZERO, half = sp.Integer(0), sp.Rational(1, 2)
 
 along = dot / x_norm2  # u* = along u + w, with w independent of u for normal A
-of_w = {(1,): ZERO, (2,): variance * (probe_norm2 - dot**2 / x_norm2)}
-of_u = {(1,): ZERO, (2,): variance * x_norm2}
-of_su = {(1, 0): ZERO, (0, 1): ZERO, (1, 1): mean_abs, (0, 2): variance * x_norm2}  # s = sign(u)
+channel = taken("channel-moments")
+u_norm2, u_probe2, covariance = (channel("mean_one", dot=value) for value in (x_norm2, probe_norm2, dot))  # E u^2, E u*^2, E u u*
+of_w = {(1,): ZERO, (2,): u_probe2 - along**2 * u_norm2}
+of_u = {(1,): ZERO, (2,): u_norm2}
+of_su = {(1, 0): ZERO, (1, 1): mean_abs}  # s = sign(u)
 mean_q = r * along * mean_abs
 square_q = r * variance * probe_norm2 + r * (r - 1) * along**2 * mean_abs**2
 square_y = gamma**2 * lr**2 * square_q
@@ -61,6 +63,7 @@ lemma = Lemma(
             MatrixIdentity(
                 (gamma * (B @ A_0 @ probe)).where("B", -lr * (sign_v @ sign_u.T)), -(gamma * lr) * (sign_v @ sign_u.T @ A_0 @ probe)
             ),
+            "output",
         ),
         Step(
             "Normal A: u* = along u + w with along = x.x*/|x|^2 and w uncorrelated, hence independent; its variance is what is left of"
@@ -98,6 +101,7 @@ lemma = Lemma(
                 lambda before: mean(q + p, ((q,), {(1,): before}), ((p,), {(1,): along * mean_abs})),
                 "E_q",
             ),
+            "mean_q",
         ),
         Step(
             "And E q^2 = r variance |x*|^2 + r (r - 1) (along E|u|)^2; a sign squared is one.",
@@ -106,11 +110,10 @@ lemma = Lemma(
                 {r: ZERO},
                 {r: r + 1},
                 ZERO,
-                lambda before: mean(
-                    (q + p) ** 2, ((q,), {(1,): mean_q, (2,): before}), ((p,), {(1,): along * mean_abs, (2,): variance * probe_norm2})
-                ),
+                lambda before: mean((q + p) ** 2, ((q,), {(1,): mean_q, (2,): before}), ((p,), {(1,): along * mean_abs, (2,): u_probe2})),
                 "E_qq",
             ),
+            "square_q",
         ),
         Step(
             "At a fixed lr the rule alpha/r is stable: the mean square tends to a constant.",

@@ -2,9 +2,10 @@
 
 import sympy as sp
 
-from rsverify.proving import Inequality, Lemma, Step, run_alone
+from rsverify.proving import Identity, Inequality, Lemma, Step, run_alone
 
-r, gamma, alpha, low, high, reach, wish, p = sp.symbols("r gamma alpha low high reach wish p", positive=True)
+r, gamma, alpha, low, high, wish, power = sp.symbols("r gamma alpha low high wish power", positive=True)
+p, log_r, h, n, product = sp.symbols("p log_r h n product", real=True)
 scaled = gamma * sp.sqrt(r)
 half = sp.Rational(1, 2)
 
@@ -25,6 +26,7 @@ lemma = Lemma(
                 (low <= scaled, scaled <= high),
                 (("exponent", low <= gamma**2 * r), ("coefficient", 2 * low**2 <= gamma**2 * r)),
             ),
+            "squared",
         ),
         Step(
             "Only if: low <= gamma^2 r <= high bounds gamma sqrt(r) by the roots.",
@@ -33,6 +35,7 @@ lemma = Lemma(
                 (low <= gamma**2 * r, gamma**2 * r <= high),
                 (("exponent", low <= scaled), ("coefficient", 2 * sp.sqrt(low) <= scaled)),
             ),
+            "rooted",
         ),
         Step(
             "Moments of order m = 2 (and by repetition 4, 8) add nothing: bounds on (gamma^2 r)^2 are bounds on gamma^2 r.",
@@ -62,20 +65,48 @@ lemma = Lemma(
             ),
         ),
         Step(
-            "Witness above (p = 1): whatever lower bound is wished for, alpha/r is under it from r = alpha^2/wish on.",
+            "Any real power of r, from below: (1 + h)^n >= 1 + n h for h >= -1, one factor more keeping it (product = (1 + h)^n). At"
+            " h = y/n, as n grows, e^y >= 1 + y for every real y, the exponential being that limit.",
             Inequality(
-                (alpha / r) ** 2 * r < wish,
-                (r > alpha**2 / wish,),
-                (("exponent", (alpha / sp.sqrt(r)) ** 2 * r < wish), ("coefficient", 2 * (alpha / r) ** 2 * r < wish)),
+                product * (1 + h) >= 1 + (n + 1) * h,
+                (product >= 1 + n * h, h >= -1, n >= 0),
+                (
+                    ("coefficient", product * (1 + h) >= 1 + 2 * (n + 1) * h),
+                    ("sign", product * (1 - h) >= 1 + (n + 1) * h),
+                    ("exponent", product * (1 + h) ** 2 >= 1 + (n + 3) * h),
+                ),
             ),
         ),
         Step(
-            "Witness below (p = 1/4): whatever upper bound is wished for, alpha/r^(1/4) is over it from r = (wish/alpha^2)^2 on; with"
-            " reach = sqrt(r).",
+            "Every p < 1/2: gamma^2 r = alpha^2 power with power = r^(1 - 2p) = e^((1 - 2p) log r) >= 1 + (1 - 2p) log r. Whatever upper"
+            " bound is wished for, it is over it from log r = wish/(alpha^2 (1 - 2p)) on.",
             Inequality(
-                (alpha**2 / reach) * reach**2 > wish,
-                (reach > wish / alpha**2,),
-                (("exponent", (alpha**2 / reach) * reach > wish), ("coefficient", (alpha**2 / reach) * reach**2 > 2 * wish)),
+                alpha**2 * power > wish,
+                (p < half, power >= 1 + (1 - 2 * p) * log_r, log_r >= wish / (alpha**2 * (1 - 2 * p))),
+                (
+                    ("coefficient", alpha**2 * power > 2 * wish),
+                    ("exponent", alpha * power > wish),
+                ),
+            ),
+        ),
+        Step(
+            "Every p > 1/2: gamma^2 r = alpha^2/power with power = r^(2p - 1) >= 1 + (2p - 1) log r. Whatever lower bound is wished for,"
+            " it is under it from log r = alpha^2/(wish (2p - 1)) on.",
+            Inequality(
+                alpha**2 / power < wish,
+                (p > half, power >= 1 + (2 * p - 1) * log_r, log_r >= alpha**2 / (wish * (2 * p - 1))),
+                (
+                    ("coefficient", 2 * alpha**2 / power < wish),
+                    ("exponent", alpha**2 / power < wish**2),
+                ),
+            ),
+        ),
+        Step(
+            "p = 1/2: gamma^2 r is alpha^2 at every rank.",
+            Identity(
+                (alpha * sp.Symbol("root_r", positive=True) ** -1) ** 2 * sp.Symbol("root_r", positive=True) ** 2,
+                alpha**2,
+                "gamma^2 r at gamma = alpha/root_r, r = root_r^2",
             ),
         ),
     ),

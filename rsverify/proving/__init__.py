@@ -6,9 +6,12 @@ from rsverify.proving.expectation import mean
 from rsverify.proving.identities import Identity, Induction, Limit
 from rsverify.proving.inequalities import Inequality
 from rsverify.proving.lemma import Lemma, LemmaResult, Step, prove, run_alone
+from rsverify.proving.library import taken
 from rsverify.proving.matrices import Matrix, MatrixIdentity, eye, matrix, symmetric, vector, zeros
+from rsverify.proving.taken import Taken
 
 __all__ = [
     "BallBound", "Check", "Cited", "Finding", "Identity", "Induction", "Inequality", "Lemma", "LemmaResult", "Limit", "Matrix",
-    "MatrixIdentity", "ProofError", "Step", "Twin", "eye", "matrix", "mean", "prove", "run_alone", "symmetric", "vector", "zeros",
+    "MatrixIdentity", "ProofError", "Step", "Taken", "Twin", "eye", "matrix", "mean", "prove", "run_alone", "symmetric", "taken",
+    "vector", "zeros",
 ]  # fmt: skip

@@ -28,6 +28,10 @@ class BallBound(Check):
     corrupted: tuple[tuple[Corruption, tuple[sp.Expr, sp.Expr]], ...]
 
     @property
+    def claimed(self) -> sp.Expr:
+        return self.low < self.high
+
+    @property
     def checker(self) -> str:
         return "ball arithmetic (python-flint arb)"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rsverify.errors import RsverifyError
 
@@ -18,7 +18,7 @@ class ProofError(RsverifyError, ValueError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a checker found.
+    """What a checker answers.
 
     Args: `counterexample` is where a refuted statement fails, in words with numbers; `detail` says what was done, or why it was not.
     """
@@ -49,6 +49,15 @@ class Check(ABC):
     @property
     @abstractmethod
     def scope(self) -> str: ...
+
+    @property
+    def claimed(self) -> Any:
+        """The formula that the statement establishes, as an object that other lemmas take."""
+        raise ProofError(f"a step checked by {self.checker} establishes no formula that another lemma could take")
+
+    def claiming(self, claim: Any) -> Check:
+        """The same statement with another formula claimed."""
+        raise ProofError(f"a step checked by {self.checker} claims no formula, got {claim}")
 
     @abstractmethod
     def text(self) -> str:

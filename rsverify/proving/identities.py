@@ -19,12 +19,21 @@ class Identity(Check):
     """Two rational functions are the same for all values of their symbols, hence for every rank.
 
     Args: `left` is what was computed, `right` what is claimed; twins corrupt the claim. `said` is how the left side was written,
-        where sympy has carried it out before anybody can read it.
+        where sympy has carried it out before anybody can read it. `where` are expressions assumed not to be zero: a side that
+        divides by anything else that may vanish is refused.
     """
 
     left: sp.Expr
     right: sp.Expr
     said: str = ""
+    where: tuple[sp.Expr, ...] = ()
+
+    @property
+    def claimed(self) -> sp.Expr:
+        return self.right
+
+    def claiming(self, claim: Any) -> Identity:
+        return replace(self, right=claim)
 
     @property
     def checker(self) -> str:
@@ -35,9 +44,12 @@ class Identity(Check):
         return "all r"
 
     def text(self) -> str:
-        return f"{self.said or self.left} = {self.right}"
+        nonzero = "".join(f", where {expression} is not 0" for expression in self.where)
+        return f"{self.said or self.left} = {self.right}{nonzero}"
 
     def run(self) -> Finding:
+        if gap := normalform.undefined(self.left, self.right, where=self.where):
+            return Finding("refuted", gap)
         same, rings = normalform.equal(self.left, self.right)
         if same:
             return Finding("proved", detail=rings)
@@ -67,6 +79,13 @@ class Induction(Check):
     name: str = "f"
 
     @property
+    def claimed(self) -> sp.Expr:
+        return self.claim
+
+    def claiming(self, claim: Any) -> Induction:
+        return replace(self, claim=claim)
+
+    @property
     def checker(self) -> str:
         return f"{normalform.CHECKER} of both halves of an induction"
 
@@ -83,6 +102,8 @@ class Induction(Check):
         )
 
     def run(self) -> Finding:
+        if gap := normalform.undefined(self.claim, self.base, self.recursion(self.claim), *self.change.values()):
+            return Finding("refuted", gap)
         first, rings = normalform.equal(_put(self.claim, self.start), self.base)
         again, _ = normalform.equal(_put(self.claim, self.change), self.recursion(self.claim))
         return Finding("proved", detail=rings) if first and again else Finding("refuted", self._first_difference(), rings)
@@ -100,8 +121,8 @@ class Induction(Check):
             numbers.update({symbol: _number(begin, trial) for symbol, begin in self.start.items()})
             true = _number(self.base, numbers)
             for step in range(5):
-                if (said := normalform.evaluate(self.claim, numbers)) != true:
-                    return f"after {step} steps, {normalform.told(numbers)}: {self.name} is {true}, not {said}"
+                if (claimed := normalform.evaluate(self.claim, numbers)) != true:
+                    return f"after {step} steps, {normalform.told(numbers)}: {self.name} is {true}, not {claimed}"
                 true = _number(after, {**numbers, value: true})
                 numbers.update({symbol: _number(change, numbers) for symbol, change in self.change.items()})
         return ""
@@ -111,14 +132,21 @@ class Induction(Check):
 class Limit(Check):
     """A quotient of polynomials in sqrt(r) tends to a value as r grows, read off the degrees of its numerator and denominator.
 
-    The value is right for all values of the other symbols at which the denominator's leading coefficient is not zero. `said` is how
-    the expression was written, where sympy has carried it out.
+    The value is right for all values that the other symbols may have: a leading coefficient of the denominator that may vanish is
+    refused, and so is a root other than that of r. `said` is how the expression was written, where sympy has carried it out.
     """
 
     expression: sp.Expr
     value: sp.Expr
     r: sp.Symbol
     said: str = ""
+
+    @property
+    def claimed(self) -> sp.Expr:
+        return self.value
+
+    def claiming(self, claim: Any) -> Limit:
+        return replace(self, value=claim)
 
     @property
     def checker(self) -> str:
@@ -141,6 +169,8 @@ class Limit(Check):
         names = [root, *others]
         top, bottom = normalform.fraction_of(rest, names)
         detail = f"degrees {top.degree(0)} and {bottom.degree(0)} in sqrt({self.r})"
+        if gap := normalform.undefined(self.value) or normalform.vanishing_lead(bottom, names):
+            return Finding("refuted", gap, detail)
         if top == 0 or top.degree(0) < bottom.degree(0):
             return Finding("proved", detail=detail)
         for values in normalform.assignments(others):
@@ -153,7 +183,7 @@ class Limit(Check):
         return Finding("refuted", detail=detail)
 
     def _in_root(self, expression: sp.Expr, root: sp.Symbol) -> Any:
-        return sp.powdenest(expression.subs(self.r, root**2), force=True)
+        return expression.subs(self.r, root**2)  # sqrt(r) is the positive root; any other root stays one, and is refused by the ring
 
     def twins(self) -> tuple[Twin, ...]:
         of_value = [Twin(kind, replace(self, value=twin)) for kind, twin in corrupted(self.value) if self.value != 0]
@@ -167,7 +197,7 @@ def _put(expression: sp.Expr, values: Mapping[sp.Symbol, sp.Expr]) -> Any:
 
 
 def _number(expression: sp.Expr, values: Mapping[sp.Symbol, Fraction]) -> Fraction:
-    found = normalform.evaluate(expression, values)
-    if found is None:
+    value = normalform.evaluate(expression, values)
+    if value is None:
         raise ProofError(f"{expression} divides by zero at {normalform.told(values)}")
-    return found
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rsverify.proving.checks import Check, Finding, ProofError, Status
@@ -12,12 +12,19 @@ WORST: tuple[Status, ...] = ("refuted", "undecided", "skipped", "proved", "cited
 """A lemma is what the worst of its steps is; a citation beside proved steps leaves it proved, with "cited" among its scopes."""
 
 
+HOLDS: tuple[Status, ...] = ("proved", "cited")
+
+
 @dataclass(frozen=True)
 class Step:
-    """One step of a proof: why, in words, and the statement that a checker decides."""
+    """One step of a proof: why, in words, and the statement that a checker decides.
+
+    `name` is what other lemmas take its formula by; a step without a name is nobody's but its lemma's.
+    """
 
     why: str
     check: Check
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,7 @@ class Lemma:
     Args:
         name: how `rsverify prove` and other lemmas call it.
         statement, assumptions: in words and ASCII formulas.
-        uses: names of the lemmas that the steps lean on.
+        uses: names of the lemmas that the steps lean on: those whose formulas the file takes, no more and no fewer.
         source: where it comes from, with what of it was opened.
         steps: numbered in this order; every one but a citation has corrupted twins.
         remarks: where it fails, and what it may be confused with.
@@ -49,19 +56,24 @@ class Lemma:
                 raise ProofError(
                     f"step {number} of lemma {self.name!r} has no corrupted twin: nothing shows that its checker could refuse it"
                 )
+        names = [step.name for step in self.steps if step.name]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ProofError(f"two steps of lemma {self.name!r} are named {', '.join(sorted(twice))}")
 
 
 @dataclass(frozen=True)
 class LemmaResult:
-    """What running a lemma found, step by step."""
+    """What running a lemma gave, step by step, and the lemmas that it leans on and that do not hold."""
 
     lemma: Lemma
     findings: tuple[Finding, ...]
+    leans_on: tuple[tuple[str, Status], ...] = ()
 
     @property
     def status(self) -> Status:
-        found = {finding.status for finding in self.findings}
-        return next(status for status in WORST if status in found)
+        """The worst of its steps and of what it leans on: a lemma that uses a refuted one is refuted."""
+        statuses = {*(finding.status for finding in self.findings), *(status for _, status in self.leans_on)}
+        return next(status for status in WORST if status in statuses)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -69,9 +81,13 @@ class LemmaResult:
         return tuple(dict.fromkeys(step.check.scope for step in self.lemma.steps))
 
 
-def prove(lemma: Lemma) -> LemmaResult:
-    """Run every step; a step that cannot run is found skipped or undecided, never proved."""
-    return LemmaResult(lemma, tuple(step.check.run() for step in lemma.steps))
+def prove(lemma: Lemma, used: Mapping[str, LemmaResult] | None = None) -> LemmaResult:
+    """Run every step; a step that cannot run is skipped or undecided, never proved.
+
+    Args: `used` are the results of the lemmas that it uses.
+    """
+    leans_on = tuple((name, used[name].status) for name in lemma.uses if used and name in used and used[name].status not in HOLDS)
+    return LemmaResult(lemma, tuple(step.check.run() for step in lemma.steps), leans_on)
 
 
 def lines(result: LemmaResult, *, twins: bool = False) -> list[str]:
@@ -81,6 +97,7 @@ def lines(result: LemmaResult, *, twins: bool = False) -> list[str]:
     shown += [f"  given: {assumption}" for assumption in lemma.assumptions]
     if lemma.uses:
         shown.append(f"  uses:  {', '.join(lemma.uses)}")
+    shown += [f"  leans on {name}, which is {status}" for name, status in result.leans_on]
     shown.append(f"  from:  {lemma.source}")
     for number, (step, finding) in enumerate(zip(lemma.steps, result.findings, strict=True), start=1):
         shown.append(f"  {number}. {step.why}")
@@ -91,21 +108,26 @@ def lines(result: LemmaResult, *, twins: bool = False) -> list[str]:
         if finding.counterexample:
             shown.append(f"     counter-example: {finding.counterexample}")
         for twin in step.check.twins() if twins else ():
-            found = twin.check.run()
+            finding = twin.check.run()
             shown.append(f"     corrupted {twin.corruption}: {twin.check.text()}")
-            shown.append(f"       {found.status}{f': {found.counterexample}' if found.counterexample else ''}")
+            shown.append(f"       {finding.status}{f': {finding.counterexample}' if finding.counterexample else ''}")
     shown += [f"  remark: {remark}" for remark in lemma.remarks]
     return shown
 
 
 def run_alone(lemma: Lemma) -> None:
-    """What a proof's file does when it is executed: print the lemma; exit with 0 where it holds, 1 where not, 3 where a step is open."""
-    result = prove(lemma)
+    """What a proof's file does when it is executed: print the lemma; exit with 0 where it holds, 1 where not, 3 where a step is open.
+
+    What it uses is run, too: a lemma holds no better than what it leans on.
+    """
+    from rsverify.proving.library import prove_used
+
+    result = prove(lemma, prove_used(lemma))
     print(*lines(result), sep="\n")
     sys.exit(exit_code([result]))
 
 
 def exit_code(results: Sequence[LemmaResult]) -> int:
     """0 = every step is proved or cited, 1 = a step is refuted, 3 = a step was skipped or is undecided."""
-    found = {result.status for result in results}
-    return 1 if "refuted" in found else 3 if found & {"skipped", "undecided"} else 0
+    statuses = {result.status for result in results}
+    return 1 if "refuted" in statuses else 3 if statuses & {"skipped", "undecided"} else 0

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rsverify.errors import UnknownName
 from rsverify.proving.checks import ProofError
 from rsverify.proving.lemma import Lemma, LemmaResult, prove
+from rsverify.proving.taken import Taken
 from rsverify.stages import Progress, Stages
 
 _PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """A file under way: its lemma's name, the lemmas it has taken formulas from, the formulas of theirs to change, and who asked for it."""
+
+    name: str
+    changed: Mapping[tuple[str, str], Any]
+    asked_by: _Loading | None
+    taken_from: set[str] = field(default_factory=set)
+
+    def chain(self) -> list[str]:
+        return [*(self.asked_by.chain() if self.asked_by else []), self.name]
+
+
+_LOADING: ContextVar[_Loading | None] = ContextVar("the proof being loaded", default=None)
 
 
 def folder() -> Path:
@@ -25,35 +47,81 @@ def folder() -> Path:
     )
 
 
+def _path(name: str) -> Path:
+    return folder() / f"{name.replace('-', '_')}.py"
+
+
+def taken(name: str) -> Taken:
+    """The formulas of another lemma, for the file of a proof to take: `channel = taken("channel-moments")`.
+
+    Raises: ProofError where no file holds the lemma, or it leans on the one that asks.
+    """
+    under_way = _LOADING.get()
+    if under_way is not None:
+        under_way.taken_from.add(name)
+        if name in (chain := under_way.chain()):
+            raise ProofError(f"lemmas use each other in a circle: {' -> '.join([*chain[chain.index(name) :], name])}")
+    path = _path(name)
+    if not path.is_file():
+        raise ProofError(f"a lemma takes formulas from {name!r}, which no file holds")
+    changed = under_way.changed if under_way else {}
+    return Taken(load(path), {step: formula for (lemma, step), formula in changed.items() if lemma == name})
+
+
 @cache
 def lemmas() -> dict[str, Lemma]:
     """Every lemma by name, each after those that it uses.
 
     Raises: ProofError where a file holds no lemma, two lemmas share a name, a used lemma is missing, or uses go in a circle.
     """
-    found: dict[str, Lemma] = {}
+    load.cache_clear()
+    by_name: dict[str, Lemma] = {}
     for path in sorted(folder().glob("*.py")):
         lemma = load(path)
-        if lemma.name in found:
+        if lemma.name in by_name:
             raise ProofError(f"two files of {folder()} hold a lemma named {lemma.name!r}")
-        found[lemma.name] = lemma
-    return _ordered(found)
+        by_name[lemma.name] = lemma
+    return _ordered(by_name)
 
 
+@cache
 def load(path: Path) -> Lemma:
     """The lemma of one file."""
-    name = f"rsverify_proofs.{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    return _executed(path, f"rsverify_proofs.{path.stem}", {})
+
+
+def reloaded(name: str, changed: Mapping[tuple[str, str], Any]) -> Lemma:
+    """A lemma as it is where formulas that it takes, by (lemma, step), are others: a corrupted one must turn it red."""
+    path = _path(name)
+    return _executed(path, f"rsverify_proofs_changed.{path.stem}", changed)
+
+
+def _executed(path: Path, module_name: str, changed: Mapping[tuple[str, str], Any]) -> Lemma:
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    sys.modules[module_name] = module
+    with _under_way(path.stem.replace("_", "-"), changed) as loading:
+        spec.loader.exec_module(module)
     lemma = getattr(module, "lemma", None)
     if not isinstance(lemma, Lemma):
         raise ProofError(f"{path.name} holds no `lemma = Lemma(...)`")
     if path.stem != lemma.name.replace("-", "_"):
         raise ProofError(f"{path.name} holds lemma {lemma.name!r}; expected the file {lemma.name.replace('-', '_')}.py")
+    if set(lemma.uses) != loading.taken_from:
+        took = ", ".join(sorted(loading.taken_from)) or "none"
+        raise ProofError(f"lemma {lemma.name!r} uses {', '.join(lemma.uses) or 'none'} and takes formulas from {took}: these must agree")
     return lemma
+
+
+@contextmanager
+def _under_way(name: str, changed: Mapping[tuple[str, str], Any]) -> Iterator[_Loading]:
+    loading = _Loading(name, changed, _LOADING.get())
+    token = _LOADING.set(loading)
+    try:
+        yield loading
+    finally:
+        _LOADING.reset(token)
 
 
 def prove_all(name: str | None = None, *, progress: Progress | None = None) -> list[LemmaResult]:
@@ -61,38 +129,48 @@ def prove_all(name: str | None = None, *, progress: Progress | None = None) -> l
     known = lemmas()
     if name is not None and name not in known:
         raise UnknownName("lemma", name, known)
-    wanted = known if name is None else needed(name, known)
-    stages = Stages(__name__, progress)
-    results = []
-    for lemma in known.values():
-        if lemma.name in wanted:
-            stages("run the lemmas", len(results), len(wanted))
-            results.append(prove(lemma))
-    return results
+    wanted = set(known) if name is None else needed(name, known)
+    return list(_proved(known, wanted, Stages(__name__, progress)).values())
 
 
-def needed(name: str, known: dict[str, Lemma]) -> set[str]:
+def prove_used(lemma: Lemma) -> dict[str, LemmaResult]:
+    """Run everything that a lemma uses."""
+    known: dict[str, Lemma] = {}
+
+    def collect(names: tuple[str, ...]) -> None:
+        for name in names:
+            other = load(_path(name))
+            collect(other.uses)
+            known.setdefault(name, other)
+
+    collect(lemma.uses)
+    return _proved(known, set(known))
+
+
+def needed(name: str, known: Mapping[str, Lemma]) -> set[str]:
     """A lemma and all that it leans on."""
     return {name}.union(*(needed(used, known) for used in known[name].uses))
 
 
-def _ordered(found: dict[str, Lemma]) -> dict[str, Lemma]:
+def _proved(known: Mapping[str, Lemma], wanted: set[str], stages: Stages | None = None) -> dict[str, LemmaResult]:
+    results: dict[str, LemmaResult] = {}
+    for name, lemma in known.items():
+        if name in wanted:
+            if stages is not None:
+                stages("run the lemmas", len(results), len(wanted))
+            results[name] = prove(lemma, results)
+    return results
+
+
+def _ordered(known: Mapping[str, Lemma]) -> dict[str, Lemma]:
     done: dict[str, Lemma] = {}
-    under_way: list[str] = []
 
-    def visit(name: str, of: str) -> None:
-        if name in done:
-            return
-        if name in under_way:
-            raise ProofError(f"lemmas use each other in a circle: {' -> '.join([*under_way[under_way.index(name) :], name])}")
-        if name not in found:
-            raise ProofError(f"lemma {of!r} uses {name!r}, which no file holds")
-        under_way.append(name)
-        for used in found[name].uses:
-            visit(used, name)
-        under_way.pop()
-        done[name] = found[name]
+    def visit(name: str) -> None:
+        for used in known[name].uses:
+            if used not in done:
+                visit(used)
+        done.setdefault(name, known[name])
 
-    for name in found:
-        visit(name, name)
+    for name in known:
+        visit(name)
     return done

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import sympy as sp
 
@@ -91,10 +92,31 @@ class Matrix:
             total += product.__rmul__(coefficient)
         return Matrix(self.rows, self.columns, total.terms, f"[{self.said} where {name} = {value.said}]")
 
+    def put(self, letters: Mapping[str, Matrix], scalars: Mapping[sp.Symbol, sp.Expr]) -> Matrix:
+        """The same sum with letters replaced by sums and scalars by formulas, all at once."""
+        total = zeros(self.rows, self.columns)
+        for word, coefficient in self.terms.items():
+            product = eye(self.rows)
+            for letter in word:
+                value = letters.get(letter.name)
+                product = product @ (_of(letter) if value is None else value.T if letter.transposed else value)
+            total += product.__rmul__(coefficient.xreplace(dict(scalars)))
+        return Matrix(self.rows, self.columns, {word: c for word, c in total.terms.items() if c != 0})
+
     def with_scalar(self, left: Matrix, right: Matrix, value: sp.Expr) -> Matrix:
         """The same sum with the number left @ right (a row times a column) written as a scalar, e.g. x' x as |x|^2."""
         if (left.rows, right.columns) != ("1", "1"):
             raise ProofError(f"({left}) ({right}) is no number: it has size {left.rows} by {right.columns}")
+        return self._with(left, right, (), value, str(value))
+
+    def with_product(self, left: Matrix, right: Matrix, named: Matrix) -> Matrix:
+        """The same sum with the product left @ right of two letters written as one letter, e.g. A'A as S."""
+        if (left.rows, right.columns) != (named.rows, named.columns):
+            raise ProofError(f"({left}) ({right}) has size {left.rows} by {right.columns}, {named} has {named.rows} by {named.columns}")
+        ((word, _),) = named.terms.items()
+        return self._with(left, right, word, sp.Integer(1), str(named))
+
+    def _with(self, left: Matrix, right: Matrix, letters: Word, factor: sp.Expr, name: str) -> Matrix:
         (a, _), (b, _) = *left.terms.items(), *right.terms.items()
         pattern = a + b
         terms: dict[Word, sp.Expr] = {}
@@ -102,11 +124,11 @@ class Matrix:
             k = 0
             while k + len(pattern) <= len(word):
                 if word[k : k + len(pattern)] == pattern:
-                    word, coefficient, k = word[:k] + word[k + len(pattern) :], coefficient * value, 0
+                    word, coefficient, k = word[:k] + letters + word[k + len(pattern) :], coefficient * factor, k + len(letters)
                 else:
                     k += 1
             terms[word] = terms.get(word, sp.Integer(0)) + coefficient
-        return Matrix(self.rows, self.columns, terms, f"[{self.said} with {left.said} {right.said} = {value}]")
+        return Matrix(self.rows, self.columns, terms, f"[{self.said} with {left.said} {right.said} = {name}]")
 
     def _plus(self, other: Matrix, said: str) -> Matrix:
         if (self.rows, self.columns) != (other.rows, other.columns):
@@ -181,6 +203,13 @@ class MatrixIdentity(Check):
         _ = self.left - self.right  # sizes that do not fit are refused here
 
     @property
+    def claimed(self) -> Matrix:
+        return self.right
+
+    def claiming(self, claim: Any) -> MatrixIdentity:
+        return MatrixIdentity(self.left, claim)
+
+    @property
     def checker(self) -> str:
         return "normal form of matrix words"
 
@@ -193,6 +222,8 @@ class MatrixIdentity(Check):
 
     def run(self) -> Finding:
         rings = ""
+        if gap := normalform.undefined(*self.left.terms.values(), *self.right.terms.values()):
+            return Finding("refuted", gap)
         for word in {**self.left.terms, **self.right.terms}:
             same, rings = normalform.equal(self.left.terms.get(word, sp.Integer(0)), self.right.terms.get(word, sp.Integer(0)))
             if not same:

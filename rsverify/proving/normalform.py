@@ -28,12 +28,51 @@ def equal(left: sp.Expr, right: sp.Expr) -> tuple[bool, str]:
     names = symbols_of(left, right)
     if len({str(symbol) for symbol in names}) < len(names):
         raise ProofError(f"two different symbols share a name in {left} = {right}")
-    found = _same(left, right, names, *_sympy_ring(names))
+    same = _same(left, right, names, *_sympy_ring(names))
     if (second := _flint_ring(names)) is None:
-        return found, "sympy's ring; python-flint is not installed, no second opinion"
-    if _same(left, right, names, *second) != found:
+        return same, "sympy's ring; python-flint is not installed, no second opinion"
+    if _same(left, right, names, *second) != same:
         raise AssertionError(f"this is a bug of ours or of a ring: sympy and python-flint disagree on {left} = {right}")
-    return found, "sympy's ring, python-flint's ring"
+    return same, "sympy's ring, python-flint's ring"
+
+
+def undefined(*expressions: sp.Expr, where: Sequence[sp.Expr] = ()) -> str:
+    """What some expressions divide by and nothing says is not zero, in words; empty where they are defined at all values.
+
+    A divisor is known not to be zero where it is a polynomial with coefficients of one sign in symbols declared positive, or one of
+    the expressions of `where` (up to its sign), or a product of such.
+    """
+    for expression in expressions:
+        for part in sp.preorder_traversal(expression):
+            if isinstance(part, sp.Pow) and part.exp.is_negative and not _known_nonzero(part.base, where):
+                return f"it divides by {part.base}, which may be zero: nothing that is assumed forbids it"
+    return ""
+
+
+def _known_nonzero(divisor: sp.Expr, where: Sequence[sp.Expr]) -> bool:
+    if divisor.is_positive or divisor.is_negative:
+        return True
+    top, _ = fraction_of(divisor, names := symbols_of(divisor, *where))
+    _, factors = top.factor_list()
+    allowed = [fraction_of(expression, names)[0] for expression in where]
+    return bool(top) and all(never_zero(factor, names) or any(factor in (a, -a) for a in allowed) for factor, _ in factors)
+
+
+def vanishing_lead(bottom: Any, names: Sequence[sp.Symbol]) -> str:
+    """In words, the leading coefficient (by the first symbol) of a denominator, where it may vanish; empty where it cannot."""
+    degree = bottom.degree(0)
+    lead = sum((bottom.ring({powers: coefficient}) for powers, coefficient in bottom.terms() if powers[0] == degree), bottom.ring.zero)
+    bare = lead.quo(bottom.ring.gens[0] ** degree) if degree else lead
+    if all(never_zero(factor, names) for factor, _ in bare.factor_list()[1]):
+        return ""
+    return f"the leading coefficient {bare} of what it divides by may be zero, and the limit is another there"
+
+
+def never_zero(polynomial: Any, names: Sequence[sp.Symbol]) -> bool:
+    """Whether a polynomial of sympy's ring has coefficients of one sign and only symbols that are declared positive."""
+    terms = polynomial.terms()
+    one_sign = len({coefficient > 0 for _, coefficient in terms}) == 1
+    return one_sign and all(name.is_positive for powers, _ in terms for name, power in zip(names, powers, strict=True) if power)
 
 
 def counterexample(left: sp.Expr, right: sp.Expr) -> str:
@@ -51,8 +90,8 @@ def told(values: Mapping[sp.Symbol, Fraction]) -> str:
 
 def symbols_of(*parts: Any) -> list[sp.Symbol]:
     """The symbols of some expressions or relations, by name."""
-    found = {symbol for part in parts for symbol in part.free_symbols}
-    return sorted((symbol for symbol in found if isinstance(symbol, sp.Symbol)), key=str)
+    entering = {symbol for part in parts for symbol in part.free_symbols}
+    return sorted((symbol for symbol in entering if isinstance(symbol, sp.Symbol)), key=str)
 
 
 def assignments(symbols: Iterable[sp.Symbol]) -> Iterator[dict[sp.Symbol, Fraction]]:
@@ -93,8 +132,8 @@ def _fraction(expression: sp.Expr, names: Sequence[sp.Symbol], variables: Sequen
             raise ProofError(f"{expression} divides by zero")
         return _Quotient(base.bottom**-exponent, base.top**-exponent)
 
-    found = _walk(expression, lambda symbol: _Quotient(by_symbol[symbol], one), lambda p, q: _Quotient(constant(p, q), one), power)
-    return found.top, found.bottom
+    quotient = _walk(expression, lambda symbol: _Quotient(by_symbol[symbol], one), lambda p, q: _Quotient(constant(p, q), one), power)
+    return quotient.top, quotient.bottom
 
 
 class _Quotient:

@@ -30,7 +30,7 @@ from rsverify.proving import (
 from rsverify.proving.lemma import exit_code
 
 r, s, t = sp.symbols("r s t", positive=True)
-A, B, x = matrix("A", "r", "i"), matrix("B", "o", "r"), vector("x", "i")
+A, B, sample = matrix("A", "r", "i"), matrix("B", "o", "r"), vector("x", "i")
 
 
 def lemma(*checks: Any, name: str = "test", uses: tuple[str, ...] = ()) -> Lemma:
@@ -78,12 +78,15 @@ def test_matrices_do_not_commute_and_sizes_must_fit() -> None:
     with pytest.raises(ProofError, match="is added to"):
         MatrixIdentity(A, B)
     with pytest.raises(ProofError, match="is no number"):
-        (B @ A @ x).with_scalar(B, A, r)
+        (B @ A @ sample).with_scalar(B, A, r)
 
 
 def test_a_scalar_is_read_out_of_words() -> None:
     n = sp.Symbol("n", positive=True)
-    assert MatrixIdentity((x @ x.T @ x @ x.T).with_scalar(x.T, x, n), n * (x @ x.T)).run().status == "proved"
+    assert (
+        MatrixIdentity((sample @ sample.T @ sample @ sample.T).with_scalar(sample.T, sample, n), n * (sample @ sample.T)).run().status
+        == "proved"
+    )
     assert str(r * (A - (A + A) @ eye("i"))) == "r (A - (A + A) I)"
 
 
@@ -94,6 +97,80 @@ def test_inequalities_over_the_reals() -> None:
     assert not Inequality(r > 5, (r > 2, r < 1), ()).given_holds()
     with pytest.raises(ProofError, match="cannot be told to z3"):
         Inequality(sp.exp(r) >= 1, (), ()).run()
+
+
+x, y = sp.symbols("x y", real=True)
+gap = r + (x**2 - y**2) / (x - y) > r + 5 * x
+
+
+@pytest.mark.parametrize(
+    ("claim", "given"),
+    [
+        (gap, (sp.Eq(x, y),)),  # nothing but the quotient itself says that x is not y
+        (1 / x > 0, (x >= 0,)),
+        (x**-2 > 0, ()),
+        (sp.sqrt(x) >= 0, ()),
+        (sp.sqrt(x - y) >= 0, (x >= y - 1,)),
+        (1 / sp.sqrt(x) > 0, (x >= 0,)),
+        (sp.sqrt(1 - sp.sqrt(x)) <= 1, (x >= 0,)),
+        (x * y > 0, (1 / x > 1 / y, x > 0)),  # what is given has a domain, too
+    ],
+)
+def test_a_claim_without_a_domain_is_refused(claim: Any, given: tuple[Any, ...]) -> None:
+    """That it has a value must follow from what is assumed; the twin that says so is proved or refuted for its own sake."""
+    finding = Inequality(claim, given, ()).run()
+    assert finding.status == "refuted" and finding.counterexample and "not defined" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("claim", "given"),
+    [
+        (gap, (x > y, x + y > 5 * x)),
+        (1 / x > 0, (x > 0,)),
+        (x**-2 > 0, (sp.Ne(x, 0),)),
+        (sp.sqrt(x - y) >= 0, (x >= y,)),
+        (1 / sp.sqrt(x) > 0, (x > 0,)),
+        (sp.sqrt(1 - sp.sqrt(x)) <= 1, (x >= 0, x <= 1)),
+        (y > x, (x > 0, y > 0, 1 / x > 1 / y)),
+    ],
+)
+def test_a_domain_that_follows_is_enough(claim: Any, given: tuple[Any, ...]) -> None:
+    assert Inequality(claim, given, ()).run().status == "proved"
+
+
+def test_a_nonnegative_symbol_may_be_zero() -> None:
+    n = sp.Symbol("n", nonnegative=True)
+    assert Inequality(r + n > 0, (), ()).run().status == "proved"
+    assert Inequality(n * r > 0, (), ()).run().status == "refuted" and Inequality(r / n >= 0, (), ()).run().status == "refuted"
+
+
+def test_an_identity_says_where_it_divides() -> None:
+    quotient = (x**2 - y**2) / (x - y)
+    assert Identity(quotient, x + y).run().status == "refuted" and "divides by x - y" in Identity(quotient, x + y).run().counterexample
+    assert Identity(quotient, x + y, where=(y - x,)).run().status == "proved"
+    assert Identity(quotient, x + y, where=(y + x,)).run().status == "refuted"
+    assert Identity(quotient, x + y, where=(y - x,)).text().endswith(", where -x + y is not 0")
+    assert Identity((r**2 - s**2) / (r + s), r - s).run().status == "proved"  # a sum of positive symbols is not zero
+    unsaid = Induction(r / (x - y), {r: sp.Integer(0)}, {r: r + 1}, sp.Integer(0), lambda before: before + 1 / (x - y))
+    assert unsaid.run().status == "refuted" and "may be zero" in unsaid.run().counterexample
+    assert MatrixIdentity((1 / x) * A, (1 / x) * A).run().status == "refuted"
+
+
+def test_a_limit_takes_no_root_for_what_it_is_the_root_of() -> None:
+    w = sp.Symbol("w")
+    for number in (x, w):
+        with pytest.raises(ProofError, match="is no rational function"):
+            Limit(sp.sqrt(number**2) * r / (r + 1), number, r).run()
+    assert Limit(sp.sqrt(s**2) * r / (r + 1), s, r).run().status == "proved"
+    with pytest.raises(ProofError, match="is no rational function"):
+        Limit(((r * x) ** 2) ** sp.Rational(1, 2) / r, x, r).run()
+
+
+def test_a_limit_holds_at_all_values_of_the_others() -> None:
+    assert "may be zero" in Limit(1 / (x * r + 1), sp.Integer(0), r).run().counterexample  # at x = 0 it is 1
+    assert Limit(1 / (s * r + 1), sp.Integer(0), r).run().status == "proved"
+    assert Limit(r / (r + x), sp.Integer(1), r).run().status == "proved"  # x does not lead
+    assert Limit(r / ((s - t) * r + 1), 1 / (s - t), r).run().status == "refuted"
 
 
 def test_balls_decide_only_what_their_radius_allows() -> None:
@@ -143,9 +220,12 @@ def test_a_step_without_a_twin_is_refused() -> None:
 
 FILE = """
 import sympy as sp
-from rsverify.proving import Identity, Lemma, Step
+from rsverify.proving import Identity, Lemma, Step, taken
 r = sp.Symbol("r")
-lemma = Lemma(name="{name}", statement="s", assumptions=(), uses={uses!r}, source="", steps=(Step("", Identity(r + r, 2 * r)),), remarks=())
+for other in {uses!r}:
+    taken(other)("twice")
+steps = (Step("", Identity(r + r, 2 * r), "twice"),)
+lemma = Lemma(name="{name}", statement="s", assumptions=(), uses={uses!r}, source="", steps=steps, remarks=())
 """
 
 
@@ -164,18 +244,30 @@ def test_lemmas_come_after_what_they_use(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"a": FILE.format(name="a", uses=("b",)), "b": FILE.format(name="b", uses=("a",))}, "in a circle: a -> b -> a"),
-        ({"a": FILE.format(name="a", uses=("c",))}, "uses 'c', which no file holds"),
+        ({"a": FILE.format(name="a", uses=("c",))}, "takes formulas from 'c', which no file holds"),
         ({"a": FILE.format(name="b", uses=())}, "expected the file b.py"),
         ({"a": "x = 1"}, "holds no `lemma"),
+        (
+            {
+                "a": FILE.format(name="a", uses=("b",)).replace("for other in ('b',)", "for other in ()"),
+                "b": FILE.format(name="b", uses=()),
+            },
+            "lemma 'a' uses b and takes formulas from none",
+        ),
+        (
+            {"a": FILE.format(name="a", uses=("b",)).replace("uses=('b',)", "uses=()"), "b": FILE.format(name="b", uses=())},
+            "lemma 'a' uses none and takes formulas from b",
+        ),
+        ({"a": FILE.format(name="a", uses=()).replace("steps = (", "steps = 2 * (")}, "two steps of lemma 'a' are named twice"),
     ],
 )
-def test_a_library_that_does_not_hang_together_is_refused(folder: Path, files: dict[str, str], said: str) -> None:
+def test_a_library_that_does_not_hang_together_is_refused(folder: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    with pytest.raises(ProofError, match=said):
+    with pytest.raises(ProofError, match=message):
         library.lemmas()
 
 
