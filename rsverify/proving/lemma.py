@@ -86,7 +86,8 @@ def prove(lemma: Lemma, used: Mapping[str, LemmaResult] | None = None) -> LemmaR
 
     Args: `used` are the results of the lemmas that it uses.
     """
-    leans_on = tuple((name, used[name].status) for name in lemma.uses if used and name in used and used[name].status not in HOLDS)
+    statuses: dict[str, Status] = {name: used[name].status for name in lemma.uses if used and name in used}
+    leans_on = tuple((name, status) for name, status in statuses.items() if status not in HOLDS)
     return LemmaResult(lemma, tuple(step.check.run() for step in lemma.steps), leans_on)
 
 

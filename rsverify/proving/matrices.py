@@ -100,7 +100,8 @@ class Matrix:
             for letter in word:
                 value = letters.get(letter.name)
                 product = product @ (_of(letter) if value is None else value.T if letter.transposed else value)
-            total += product.__rmul__(coefficient.xreplace(dict(scalars)))
+            factor: Any = coefficient.xreplace(dict(scalars))
+            total += product.__rmul__(factor)
         return Matrix(self.rows, self.columns, {word: c for word, c in total.terms.items() if c != 0})
 
     def with_scalar(self, left: Matrix, right: Matrix, value: sp.Expr) -> Matrix:

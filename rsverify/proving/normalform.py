@@ -61,7 +61,7 @@ def _known_nonzero(divisor: sp.Expr, where: Sequence[sp.Expr]) -> bool:
 def vanishing_lead(bottom: Any, names: Sequence[sp.Symbol]) -> str:
     """In words, the leading coefficient (by the first symbol) of a denominator, where it may vanish; empty where it cannot."""
     degree = bottom.degree(0)
-    lead = sum((bottom.ring({powers: coefficient}) for powers, coefficient in bottom.terms() if powers[0] == degree), bottom.ring.zero)
+    lead: Any = bottom.ring.from_dict({powers: coefficient for powers, coefficient in bottom.terms() if powers[0] == degree})
     bare = lead.quo(bottom.ring.gens[0] ** degree) if degree else lead
     if all(never_zero(factor, names) for factor, _ in bare.factor_list()[1]):
         return ""
