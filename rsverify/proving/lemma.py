@@ -86,9 +86,11 @@ def prove(lemma: Lemma, used: Mapping[str, LemmaResult] | None = None) -> LemmaR
 
     Args: `used` are the results of the lemmas that it uses.
     """
-    statuses: dict[str, Status] = {name: used[name].status for name in lemma.uses if used and name in used}
-    leans_on = tuple((name, status) for name, status in statuses.items() if status not in HOLDS)
-    return LemmaResult(lemma, tuple(step.check.run() for step in lemma.steps), leans_on)
+    leans_on: list[tuple[str, Status]] = []
+    for name in lemma.uses:
+        if used and name in used and used[name].status not in HOLDS:
+            leans_on.append((name, used[name].status))
+    return LemmaResult(lemma, tuple(step.check.run() for step in lemma.steps), tuple(leans_on))
 
 
 def lines(result: LemmaResult, *, twins: bool = False) -> list[str]:
