@@ -117,6 +117,12 @@ class Matrix:
         ((word, _),) = named.terms.items()
         return self._with(left, right, word, sp.Integer(1), str(named))
 
+    def with_multiple(self, left: Matrix, right: Matrix, value: sp.Expr) -> Matrix:
+        """The same sum with the product left @ right of two letters written as a number times the identity, e.g. C C' = c I."""
+        if left.rows != right.columns:
+            raise ProofError(f"({left}) ({right}) is no multiple of the identity: it has size {left.rows} by {right.columns}")
+        return self._with(left, right, (), value, f"{value} I")
+
     def _with(self, left: Matrix, right: Matrix, letters: Word, factor: sp.Expr, name: str) -> Matrix:
         (a, _), (b, _) = *left.terms.items(), *right.terms.items()
         pattern = a + b
