@@ -39,7 +39,7 @@ class Taken:
             raise ProofError(
                 f"step {step!r} of lemma {self.lemma!r} speaks of {', '.join(sorted(names))}, and not of {', '.join(sorted(strangers))}"
             )
-        scalars = {symbol: sp.sympify(given[str(symbol)]) for symbol in _symbols(formula) if str(symbol) in given}
+        scalars = {symbol: sp.Integer(0) + given[str(symbol)] for symbol in _symbols(formula) if str(symbol) in given}
         if isinstance(formula, Matrix):
             return formula.put({name: given[name] for name in _letters(formula) if name in given}, scalars)
         return formula.xreplace(scalars)
