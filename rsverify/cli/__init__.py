@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rsverify.errors import RsverifyError
+from rsverify.cli.ending import DEBUG, USAGE, complain, ended_by
 
 VERBS = {
     "verify": "Say whether theory, simulation and a real transformer agree on how an adapter behaves as its rank grows.",
@@ -28,11 +28,12 @@ HELP = """How does a low-rank adapter behave as its rank grows? Derived, simulat
 
 Begin with `rsverify verify --quick` (a few seconds). `rsverify VERB --help` shows each verb's options with examples.
 
-Exit code 0 = holds, 1 = does not hold, 2 = bad usage or input, 3 = inconclusive."""
+Exit code 0 = holds, 1 = does not hold, 2 = bad usage or input, 3 = inconclusive, 4 = a fault of rsverify (never a verdict),
+130 = interrupted. Every verb takes --debug: the traceback of what ended it."""
 
 
 def main(tokens: list[str] | None = None) -> None:
-    """Run a verb and exit: 0 = holds, 1 = does not hold, 2 = bad usage or input, 3 = inconclusive."""
+    """Run a verb and exit with its code: that of the verdict, or that of what ended it without one (`cli.ending`)."""
     import cyclopts
 
     import rsverify
@@ -45,23 +46,19 @@ def main(tokens: list[str] | None = None) -> None:
         suppress_keyboard_interrupt=False,
         default_parameter=cyclopts.Parameter(negative=(), show_default=_default_text),
     )
-    called = next(iter(sys.argv[1:] if tokens is None else tokens), None)
+    words = sys.argv[1:] if tokens is None else tokens
+    asked = [word for word in words if word != DEBUG]
+    called = next(iter(asked), None)
     for place, (verb, line) in enumerate(VERBS.items()):
         # The line stands for the verb in the list; the verb called is loaded and speaks for itself.
         app.command(f"rsverify.cli.{verb}:{verb}", name=verb, sort_key=place, **({} if verb == called else {"help": line}))
     try:
-        code: Any = app(tokens, exit_on_error=False, print_error=False)
+        code: Any = app(asked, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
-        _complain(_missing(error) if isinstance(error, cyclopts.MissingArgumentError) else str(error))
-        code = 2
-    except RsverifyError as error:
-        _complain(str(error))
-        code = 2
-    except KeyboardInterrupt:
-        _complain("interrupted; what was finished is kept")
-        code = 130
-    except BrokenPipeError:
-        code = 0
+        complain(_missing(error) if isinstance(error, cyclopts.MissingArgumentError) else str(error))
+        code = USAGE
+    except (Exception, KeyboardInterrupt) as error:
+        code = ended_by(error, words)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -81,7 +78,3 @@ def _missing(error: Any) -> str:
     place = error.argument.index is not None
     name = error.argument.name.lstrip("-").replace("-", "_").upper() if place else error.argument.name
     return f"{verb} needs {name}; `rsverify {verb} --help` shows examples"
-
-
-def _complain(message: str) -> None:
-    print(f"rsverify: {message}", file=sys.stderr)
