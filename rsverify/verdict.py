@@ -109,7 +109,12 @@ def classify(interval: tuple[float, float], margin: float) -> Stability:
 
 
 def stability(predicted: Prediction | None, estimated: Estimate | None, measured: Measurement | None, margin: float) -> Stability:
-    """What all witnesses that speak say together; `inconclusive` where they do not say the same."""
+    """What all witnesses that speak say together; `inconclusive` where they do not say the same.
+
+    Where theory has only a bracket for what was measured, the measurement alone says it: the others speak of another setting.
+    """
+    if measured is not None and measured.bracket is not None:
+        return _seen(measured, margin)
     said: set[Stability] = set()
     if predicted is not None:
         if predicted.zero:
@@ -119,13 +124,16 @@ def stability(predicted: Prediction | None, estimated: Estimate | None, measured
         elif predicted.exponent_range is not None:
             said.add(classify((float(predicted.exponent_range[0]), float(predicted.exponent_range[1])), margin))
     for numeric in (estimated, measured):
-        if numeric is None or (isinstance(numeric, Measurement) and numeric.bracket is not None):
-            continue
-        if numeric.zero:
-            said.add("zero")
-        else:
-            said.add(classify(numeric.interval, margin) if numeric.interval is not None else "inconclusive")
+        if numeric is not None:
+            said.add(_seen(numeric, margin))
     return said.pop() if len(said) == 1 else "inconclusive"
+
+
+def _seen(numeric: Estimate | Measurement, margin: float) -> Stability:
+    """The stability that one witness saw."""
+    if numeric.zero:
+        return "zero"
+    return classify(numeric.interval, margin) if numeric.interval is not None else "inconclusive"
 
 
 def curve_agreement(predicted: Prediction, estimated: Estimate, ratio_margin: float) -> Statement:
@@ -215,7 +223,11 @@ def outcome(rows: Sequence[Row]) -> Outcome:
 
 
 def expected_outcome(rows: Sequence[Row], expect: Stability) -> Outcome:
-    """Whether every row has the stability that the user expects, and the witnesses agree about it."""
+    """Whether every row has the stability that the user expects, and the witnesses agree about it.
+
+    Rows that theory only brackets are context beside rows that it fixes.
+    """
+    rows = [row for row in rows if row.measured is None or row.measured.bracket is None] or list(rows)
     if any(row.agreement == "refuted" or row.stability not in (expect, "inconclusive") for row in rows):
         return "does_not_hold"
     settled = bool(rows) and all(row.stability == expect and row.agreement == "confirmed" for row in rows)

@@ -22,7 +22,7 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
     The legend stands below: beside the axes it would leave a phone no room for either.
 
     Each witness is drawn relative to its own smallest rank, because a transformer's magnitudes and a layer's have
-    different units; the band is the predicted power within the margin.
+    different units; the band is the predicted power within the margin, or, hatched, the bracket where theory has no more.
     """
     figure = Figure(figsize=(5.4, 4.5))
     # Fixed margins: an automatic layout draws everything several times.
@@ -41,6 +41,9 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
             axes.fill_between(x, curve * (x / base) ** -margin, curve * (x / base) ** margin, color=colour, alpha=0.12, linewidth=0)
             axes.plot(x, curve, color=colour, linestyle=line, linewidth=1.2)
             label += f" (predicted {row.predicted.exponent})"
+        if (bracket := bracket_of(row)) is not None:
+            band(axes, x, bracket, colour)
+            label += f" (bracket {bracket[0]:g} to {bracket[1]:g})"
         axes.plot([], [], color=colour, linestyle=line, marker=marker, markersize=5, linewidth=1.2, label=label)
         if row.estimated is not None and not row.estimated.zero:
             points(axes, row.estimated.curve, colour, marker, filled=True)
@@ -56,6 +59,21 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
         axes.plot([], [], color="#444444", linestyle="none", marker="o", markerfacecolor="#444444" if filled else "white", label=witness)
     axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.44, -0.2), ncols=2, frameon=False)
     return svg_text(figure)
+
+
+def bracket_of(row: Row) -> tuple[float, float] | None:
+    """The powers between which theory leaves a row, of the measurement or of the prediction; None where it does not."""
+    if row.measured is not None and row.measured.bracket is not None:
+        return row.measured.bracket
+    if row.predicted is not None and row.predicted.exponent_range is not None:
+        return float(row.predicted.exponent_range[0]), float(row.predicted.exponent_range[1])
+    return None
+
+
+def band(axes: Any, x: np.ndarray, bracket: tuple[float, float], colour: str, *, start: float = 1.0) -> None:
+    """The curves of every power in a bracket, from one point on."""
+    lower, upper = (start * (x / x[0]) ** power for power in bracket)
+    axes.fill_between(x, lower, upper, facecolor="none", edgecolor=colour, alpha=0.35, hatch="//", linewidth=0)
 
 
 def plain_log_axes(axes: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rsverify.errors import InputError
 from rsverify.records import Claim, Estimate, Measurement, Prediction
-from rsverify.report.figures import STYLES, plain_log_axes, points
+from rsverify.report.figures import STYLES, band, plain_log_axes, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,9 @@ def plot(*found: Estimate | Measurement | Prediction, axes: Axes | None = None, 
         elif record in seen:
             filled = isinstance(record, Estimate)
             points(axes, record.curve, colour, marker, filled=filled, relative=relative)
+            if isinstance(record, Measurement) and record.bracket is not None:
+                x = np.geomspace(record.ranks[0], record.ranks[-1], 100)
+                band(axes, x, record.bracket, colour, start=1.0 if relative else abs(record.curve[0].value))
             label = f"{labels[at]} {'simulated' if filled else 'measured'}{_power(record)}".strip()
             axes.plot([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=colour if filled else "white", label=label)
     plain_log_axes(axes)
@@ -71,8 +74,14 @@ def _line(axes: Axes, prediction: Prediction, seen: list[Any], *, relative: bool
         curve = prediction.at(x.tolist(), d_in=int(host.data["d_in"]), d_out=int(host.data["d_out"]), **data)
     elif prediction.exponent is not None:
         curve = abs(beside[0].curve[0].value) * (x / x[0]) ** float(prediction.exponent)
+    elif prediction.exponent_range is not None:
+        ends = float(prediction.exponent_range[0]), float(prediction.exponent_range[1])
+        start = 1.0 if relative else abs(beside[0].curve[0].value)
+        band(axes, x, ends, style["color"], start=start)
+        axes.plot([], [], linewidth=1.2, **style)
+        return
     else:
-        raise InputError(f"the prediction of {prediction.claim.quantity} vanishes or has no single power: it has no line")
+        raise InputError(f"the prediction of {prediction.claim.quantity} vanishes: it has no line")
     axes.plot(x, curve / curve[0] if relative else curve, linewidth=1.2, **style)
 
 

@@ -29,17 +29,31 @@ def meaning(row: Row, *, low: int = 16, high: int = 256) -> str:
     when = "at init" if claim.steps == 0 else f"after {claim.steps} step{'s' * (claim.steps > 1)}"
     if row.agreement == "refuted":
         return f"The witnesses contradict each other about {noun} {when}: do not rely on either."
-    exponent = _exponent(row)
+    seen = row.estimated is not None or row.measured is not None
+    exponent = _found_exponent(row) if seen else _predicted_exponent(row)
     if row.stability == "zero" or exponent is None:
         return f"{noun[0].upper()}{noun[1:]} {when} is zero." if row.stability == "zero" else f"No power law can be told for {noun} {when}."
     factor_of_change = (high / low) ** exponent
+    start = f"From rank {low} to {high}, {noun} {when}" if seen else f"By theory alone, from rank {low} to {high}, {noun} {when}"
+    end = f"{_bracketed(row)}."
     if row.stability == "stable":
-        return f"From rank {low} to {high}, {noun} {when} keeps its size."
+        return f"{start} keeps its size{end}"
     if row.stability == "collapses":
-        return f"From rank {low} to {high}, {noun} {when} shrinks {1 / factor_of_change:.3g}-fold."
+        return f"{start} shrinks {1 / factor_of_change:.3g}-fold{end}"
     if row.stability == "explodes":
-        return f"From rank {low} to {high}, {noun} {when} grows {factor_of_change:.3g}-fold."
-    return f"From rank {low} to {high}, {noun} {when} changes by a factor near {factor_of_change:.3g}; the witnesses do not settle it."
+        return f"{start} grows {factor_of_change:.3g}-fold{end}"
+    return f"{start} changes by a factor near {factor_of_change:.3g}; the witnesses do not settle it{end}"
+
+
+def _bracketed(row: Row) -> str:
+    """What theory has where it has a bracket only."""
+    if row.measured is not None and row.measured.bracket is not None:
+        ends = row.measured.bracket
+    elif row.predicted is not None and row.predicted.exponent_range is not None:
+        ends = float(row.predicted.exponent_range[0]), float(row.predicted.exponent_range[1])
+    else:
+        return ""
+    return f", where theory has a bracket only, from {_power_of_r(ends[0])} to {_power_of_r(ends[1])}"
 
 
 def consequences(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
@@ -82,7 +96,10 @@ def notes(rows: Sequence[Row]) -> tuple[str, ...]:
         grows = [row for row in sign if row.claim.quantity == "update" and row.headline and row.stability == "explodes"]
         if flat and grows:
             optimizer = grows[0].claim.optimizer
-            power = _exponent(grows[0])
+            # A confirmed law is what was seen, and is shorter to say than its digits.
+            power = _predicted_exponent(grows[0]) if grows[0].agreement == "confirmed" else None
+            power = _found_exponent(grows[0]) if power is None else power
+            power = _predicted_exponent(grows[0]) if power is None else power
             assert power is not None
             found.append(
                 f"Under {optimizer}, {rule} keeps the gradient norm at init flat and lets the update grow as {_power_of_r(power)}, and "
@@ -133,10 +150,12 @@ def measured_text(row: Row) -> str:
     return text
 
 
-def _exponent(row: Row) -> float | None:
-    if row.predicted is not None and row.predicted.exponent is not None:
-        return float(row.predicted.exponent)
-    for witness in (row.estimated, row.measured):
-        if witness is not None and witness.exponent is not None:
-            return witness.exponent
-    return None
+def _found_exponent(row: Row) -> float | None:
+    """The exponent that was measured, else simulated: what a sentence may state."""
+    witnesses = (row.measured, row.estimated)
+    return next((witness.exponent for witness in witnesses if witness is not None and witness.exponent is not None), None)
+
+
+def _predicted_exponent(row: Row) -> float | None:
+    """The exponent that theory foretells."""
+    return None if row.predicted is None or row.predicted.exponent is None else float(row.predicted.exponent)

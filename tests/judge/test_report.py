@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from rsverify.report.page import page
 from rsverify.report.provenance import provenance
 from rsverify.report.results import as_results, from_results, read_results, write_results
 from rsverify.report.words import meaning, notes
-from rsverify.verdict import judge
+from rsverify.verdict import expected_outcome, judge
 
 RANKS = (4, 8, 16, 32)
 
@@ -90,6 +91,35 @@ def test_meaning_says_the_factor():
     assert "grows 4-fold" in meaning(_row("adamw", "update", Fraction(1, 2)))
     assert "shrinks 16-fold" in meaning(_row("sgd", "update", Fraction(-1)))
     assert "keeps its size" in meaning(_row("sgd", "update", Fraction(0)))
+
+
+def _bracketed(power: float, bracket=(-0.5, 0.0)):
+    row = _row("sgd", "update", Fraction(0))
+    curve = tuple(Point(r, r**power, r**power * 0.99, r**power * 1.01) for r in RANKS)
+    measured = replace(row.measured, exponent=power, interval=(power - 0.02, power + 0.02), curve=curve, bracket=bracket)
+    return judge(row.claim, predicted=row.predicted, estimated=row.estimated, measured=measured, silent={}, headline=True)
+
+
+def test_a_bracket_leaves_the_word_to_the_measurement():
+    row = _bracketed(-0.22)
+    assert row.agreement == "confirmed" and row.stability == "collapses"  # theory and simulation agree, of a layer; the block says its own
+    assert "shrinks 1.84-fold, where theory has a bracket only, from r**(-1/2) to r**0" in meaning(row)
+    assert _bracketed(0.01).stability == "stable" and _bracketed(-0.1).stability == "inconclusive"
+    assert "<pattern" in page(Verdict("holds", True, (row,), provenance(seed=3, hashes={}, settings={}), "Q?", "S."), command="x")
+    fixed = _row("sgd", "update", Fraction(0), "projection")
+    assert expected_outcome([row, fixed], "stable") == "holds" and expected_outcome([row], "stable") == "does_not_hold"
+
+
+def test_a_sentence_tells_what_was_found_and_never_a_prediction():
+    row = _row("adamw", "update", Fraction(1, 2))
+    simulated = replace(row.estimated, exponent=0.45, interval=(0.44, 0.46))
+    off = judge(row.claim, predicted=row.predicted, estimated=simulated, measured=None, silent={}, headline=True)
+    assert "grows 3.48-fold" in meaning(off)
+    alone = judge(row.claim, predicted=row.predicted, estimated=None, measured=None, silent={}, headline=True)
+    assert meaning(alone).startswith("By theory alone, from rank 16 to 256")
+    ranged = replace(row.predicted, exponent=None, exponent_range=(Fraction(1, 4), Fraction(1, 2)), formula=None)
+    told = judge(row.claim, predicted=ranged, estimated=row.estimated, measured=None, silent={}, headline=True)
+    assert "from r**(1/4) to r**(1/2)" in meaning(told)
 
 
 def test_no_note_where_nothing_seems_to_contradict():
