@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rsverify.files.writing import write_whole
 from rsverify.records import Estimate
 from rsverify.report.figures import plain_log_axes, points
+from rsverify.report.writing import as_label
 
 INK, POWER = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by colour-blind readers
 
@@ -39,7 +40,7 @@ def draw(found: Estimate, path: Path) -> None:
     axes.set_xlabel("rank r")
     axes.set_ylabel(f"{claim.quantity} ({claim.statistic})")
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
-    axes.set_title(f"{claim.adapter}, {claim.rule}, {claim.optimizer}, steps {claim.steps}", fontsize=10)
+    axes.set_title(as_label(f"{claim.adapter}, {claim.rule}, {claim.optimizer}, steps {claim.steps}"), fontsize=10)
     metadata = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:], {})
     picture = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "rsverify"}):

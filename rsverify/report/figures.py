@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rsverify.records import Row
-from rsverify.report.writing import svg_text
+from rsverify.report.writing import as_label, svg_text
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and each with its own marker for greyscale.
 STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"), ("#000000", "v", "-"))
@@ -30,7 +30,7 @@ def curves(rows: Sequence[Row], *, margin: float) -> str:
     spoke: dict[str, bool] = {}
     for index, row in enumerate(rows):
         colour, marker, line = STYLES[index % len(STYLES)]
-        label = f"{row.claim.optimizer}, {row.claim.rule}"
+        label = as_label(f"{row.claim.optimizer}, {row.claim.rule}")
         ranks = _ranks(row)
         if not ranks:
             continue

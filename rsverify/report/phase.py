@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rsverify.records import StableScaling
-from rsverify.report.writing import svg_text
+from rsverify.report.writing import as_label, svg_text
 
 MARKS: Mapping[str, Fraction] = {"alpha": Fraction(0), "alpha/sqrt(r)": Fraction(1, 2), "alpha/r": Fraction(1)}
 """Rules in use, shown at a learning rate free of the rank."""
@@ -87,7 +87,7 @@ def draw(diagram: PhaseDiagram) -> str:
             axes.text(*place, name, ha="center", va="center", fontsize=11)
     axes.set_xlabel("p, of the rule gamma ~ r**-p")
     axes.set_ylabel("q, of the learning rate lr ~ r**q")
-    axes.set_title(f"{diagram.adapter}, {diagram.optimizer}: {diagram.quantity}", fontsize=10)
+    axes.set_title(as_label(f"{diagram.adapter}, {diagram.optimizer}: {diagram.quantity}"), fontsize=10)
     handles = [Patch(color=colours[k], label=name) for k, name in enumerate(names) if name in held]
     axes.legend(handles=handles, fontsize=8, loc="upper left")
     return svg_text(figure)

@@ -10,6 +10,7 @@ import numpy as np
 from rsverify.errors import InputError
 from rsverify.records import Claim, Estimate, Measurement, Prediction
 from rsverify.report.figures import STYLES, band, plain_log_axes, points
+from rsverify.report.writing import as_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def plot(*found: Estimate | Measurement | Prediction, axes: Axes | None = None, 
 
         _, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
     claims = list(dict.fromkeys(record.claim for record in found))
-    labels = _labels(claims)
+    labels = [as_label(label) for label in _labels(claims)]
     for record in found:
         at = claims.index(record.claim)
         colour, marker, line = STYLES[at % len(STYLES)]
@@ -57,7 +58,7 @@ def plot(*found: Estimate | Measurement | Prediction, axes: Axes | None = None, 
             axes.plot([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=colour if filled else "white", label=label)
     plain_log_axes(axes)
     axes.set_xlabel("rank r")
-    axes.set_ylabel(_said(claims) + (", relative to its smallest rank" if relative else ""))
+    axes.set_ylabel(as_label(_said(claims)) + (", relative to its smallest rank" if relative else ""))
     axes.grid(True, which="major", linewidth=0.4, alpha=0.5)
     axes.legend(fontsize=9, frameon=False)
     return axes

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rsverify.files.writing import write_whole
+from rsverify.report.writing import as_label
 
 QUANTITIES = {"loss": "loss", "gradient_norm": "gradient norm", "output_rms": "adapter output (rms)"}
 COLUMNS = ("adapter", "init", "rank", "rule", "alpha", "gamma", "optimizer", "lr", "seed", "draw", "data")
@@ -73,7 +74,7 @@ def write_figure(data: Mapping[str, Any], path: Path) -> None:
                 panel.plot(*zip(*points, strict=True) if points else ([], []), color=colours[rank], label=f"r = {rank}" if not i else None)
             panel.set_ylabel(words)
             panel.set_xlabel("step")
-            panel.set_title(f"{row[0]}, {row[1]}, lr {row[2]:g}", fontsize=9)
+            panel.set_title(as_label(f"{row[0]}, {row[1]}, lr {row[2]:g}"), fontsize=9)
             if name != "loss" and panel.lines and any(len(line.get_xdata()) for line in panel.lines):
                 panel.set_yscale("log")
     axes[0][0].legend(fontsize=7)

@@ -31,6 +31,11 @@ def svg_text(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
+def as_label(text: str) -> str:
+    """A text for a picture as it stands: names and rules are data, and a dollar sign in them opens no formula."""
+    return text.replace("$", r"\$")
+
+
 def how_it_was_made(made: Provenance) -> list[tuple[str, str]]:
     """The lines of a page that say from what a result came; the command has a place of its own."""
     found = [("rsverify", made.version), ("commit", made.commit or "none"), ("made", made.created), ("python", made.python)]
