@@ -17,9 +17,6 @@ from rsverify.training.products import batched, times
 BLOCK = 256
 """Queries of a block. At 512 tokens two blocks leave out a quarter of the square; four left out more and took as long."""
 
-NATIVE_PANEL = 32
-"""Queries of a block in the native kernels (float32): two vectors."""
-
 
 @dataclass(frozen=True)
 class Heads:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-import shutil
-import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from native_builds import EACH, kernels_of
+
 from rsverify.definitions.optimizers import as_optimizer
 from rsverify.training import attention
 from rsverify.training.model.transformer import rotate
 from rsverify.training.native import build
 from rsverify.training.native.adam import Stepping
 
-EXP = """
-#include "vec.h"
-void rsv_exp(int64_t n, const REAL *x, REAL *y)
-{
-    for (int64_t i = 0; i < n; i += LANES) store(y + i, vec_exp(load(x + i)));
-}
-"""
 DTYPES = {np.float32: torch.float32, np.float64: torch.float64}
+NUMPY: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
 
 Array = NDArray[Any]
 
@@ -71,23 +69,10 @@ class Kernels:
         return np.full(shape, np.nan, dtype=self.dtype)
 
 
-@pytest.fixture(scope="module", params=[np.float32, np.float64], ids=["float", "double"])
+@pytest.fixture(scope="module", params=EACH)
 def kernels(request: pytest.FixtureRequest) -> Kernels:
-    found = build.kernels(DTYPES[request.param])
-    if found is None:
-        pytest.skip(build.why_not(DTYPES[request.param]) or "kernels are switched off")
-    return Kernels(found.library, request.param)
-
-
-@pytest.fixture(scope="module")
-def exp(kernels: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    """`vec_exp`, which no kernel hands out by itself."""
-    folder = tmp_path_factory.mktemp("exp")
-    (folder / "exp.c").write_text(EXP)
-    compiler = next(found for name in build.COMPILERS if (found := shutil.which(name)))
-    real = build.REALS[DTYPES[kernels.dtype]]
-    subprocess.run([compiler, *build.FLAGS, f"-DREAL={real}", f"-I{build.HERE}", "exp.c", "-o", "exp.so"], cwd=folder, check=True)
-    return Kernels(ctypes.CDLL(str(folder / "exp.so")), kernels.dtype)
+    one, dtype = request.param
+    return Kernels(kernels_of(dtype, one).library, NUMPY[dtype])
 
 
 def within(got: Array, expected: Array, bound: float) -> None:
@@ -109,25 +94,25 @@ def exp_arguments(dtype: type[np.floating[Any]]) -> Array:
     return np.concatenate([np.clip(even, low_end, high_end), near, dtype(1e-3) * near])
 
 
-def test_exp_is_within_two_ulp_wherever_its_result_is_normal(exp: Kernels) -> None:
-    x = exp_arguments(exp.dtype)
-    got = exp.empty(len(x))
-    exp("exp", len(x), x, got)
-    wide = np.float64 if exp.dtype is np.float32 else np.longdouble
-    if np.finfo(wide).eps >= exp.eps:
+def test_exp_is_within_two_ulp_wherever_its_result_is_normal(kernels: Kernels) -> None:
+    x = exp_arguments(kernels.dtype)
+    got = kernels.empty(len(x))
+    kernels("exp", len(x), x, got)
+    wide = np.float64 if kernels.dtype is np.float32 else np.longdouble
+    if np.finfo(wide).eps >= kernels.eps:
         pytest.skip("no wider type to measure double against")
     exact = np.exp(x.astype(wide))
-    ulp = np.spacing(np.abs(exact.astype(exp.dtype)))
+    ulp = np.spacing(np.abs(exact.astype(kernels.dtype)))
     assert (np.abs(got - exact) / ulp).max() <= 2
 
 
-def test_exp_at_the_ends(exp: Kernels) -> None:
-    x = np.zeros(16, dtype=exp.dtype)
-    info = np.finfo(exp.dtype)
+def test_exp_at_the_ends(kernels: Kernels) -> None:
+    x = np.zeros(16, dtype=kernels.dtype)
+    info = np.finfo(kernels.dtype)
     low, high = math.log(float(info.tiny)), math.log(float(info.max))
     x[:9] = [np.nan, np.inf, -np.inf, high * (1 + 1e-6), low * (1 + 1e-6), 10 * high, -1e30, info.max, -info.max]
-    got = exp.empty(16)
-    exp("exp", 16, x, got)
+    got = kernels.empty(16)
+    kernels("exp", 16, x, got)
     assert np.isnan(got[0])
     assert got[1:9].tolist() == [np.inf, 0, np.inf, 0, np.inf, 0, np.inf, 0]
     assert (got[9:] == 1).all()

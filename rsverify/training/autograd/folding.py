@@ -41,10 +41,11 @@ def prepare_by_hand(task: Task, *, note: str | None = None, data: int = 0) -> Fo
     return Folding(True, each, rows, (note,) if note else ())
 
 
-def prepare_native(task: Task, decoder: Decoder, *, rank: int, data: int = 0) -> Folding:
-    """As `prepare`, for a decoder that the native kernels take; rank is the largest of the run."""
+def prepare_native(task: Task, decoder: Decoder, *, rank: int, note: str | None = None, data: int = 0) -> Folding:
+    """As `prepare`, for a decoder that the native kernels take; rank is the largest of the run, note what is to be told of the kernels."""
     tokens = _finite_batch(task, data)[decoder.tokens]
-    return Folding(True, decoder.bytes_each(rows=tokens.numel(), length=tokens.shape[-1], rank=rank), tokens.numel())
+    each = decoder.bytes_each(rows=tokens.numel(), length=tokens.shape[-1], rank=rank)
+    return Folding(True, each, tokens.numel(), (note,) if note else ())
 
 
 def prepare(task: Task, switch: Switch, *, data: int = 0) -> Folding:

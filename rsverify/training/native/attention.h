@@ -26,10 +26,7 @@ static inline int64_t head_kept(int64_t T)
 /* REALs that P takes. */
 int64_t rsv_attention_kept(int64_t sequences, int64_t T, int64_t heads) { return sequences * heads * head_kept(T); }
 
-/* Half of a head goes through in eights: widths are multiples of 16 as a rule, and a loop over so few numbers costs more than they do. */
-typedef REAL eight __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-
-/* Half j of a pair of halves turned by their angles; `sign` -1 turns back. Type `eight` or REAL. */
+/* Half j of a pair of halves turned by their angles; `sign` -1 turns back. Type `short_vec` or REAL. */
 #define TURN(type, sin_of_first, sin_of_second, sign)                                         \
     do {                                                                                      \
         const type a = *(const type *)(z + j), b = *(const type *)(z + j + half);             \
@@ -45,7 +42,7 @@ static void rotate(int64_t T, int64_t width, const REAL *cos, const REAL *sin, R
     const int64_t half = width / 2;
     for (int64_t t = 0; t < T; t++, z += z_ld, cos += width, sin += width, to += to_ld) {
         int64_t j = 0;
-        for (; j + 8 <= half; j += 8) TURN(eight, sin + j, sin + j + half, 1);
+        for (; j + SHORT_LANES <= half; j += SHORT_LANES) TURN(short_vec, sin + j, sin + j + half, 1);
         for (; j < half; j++) TURN(REAL, sin + j, sin + j + half, 1);
     }
 }
@@ -56,7 +53,7 @@ static void rotate_back(int64_t T, int64_t width, const REAL *cos, const REAL *s
     const int64_t half = width / 2;
     for (int64_t t = 0; t < T; t++, z += z_ld, cos += width, sin += width, to += to_ld) {
         int64_t j = 0;
-        for (; j + 8 <= half; j += 8) TURN(eight, sin + j + half, sin + j, -1);
+        for (; j + SHORT_LANES <= half; j += SHORT_LANES) TURN(short_vec, sin + j + half, sin + j, -1);
         for (; j < half; j++) TURN(REAL, sin + j + half, sin + j, -1);
     }
 }
@@ -66,7 +63,7 @@ static void copy_rows(int64_t rows, int64_t width, const REAL *from, int64_t fro
 {
     for (int64_t i = 0; i < rows; i++, from += from_ld, to += to_ld) {
         int64_t j = 0;
-        for (; j + 8 <= width; j += 8) *(eight *)(to + j) = *(const eight *)(from + j);
+        for (; j + SHORT_LANES <= width; j += SHORT_LANES) *(short_vec *)(to + j) = *(const short_vec *)(from + j);
         for (; j < width; j++) to[j] = from[j];
     }
 }

@@ -1,38 +1,58 @@
-"""The kernels compiled by the machine's own C compiler, kept in the user's cache, and loaded.
-
-`-march=native`: a cache is for one processor, so that its features are part of the file's name. Never `-ffast-math`: a configuration
-that diverges must show NaN. Multiply-adds may be fused; sums keep their order, so that equal inputs give equal numbers on one machine.
-"""
+"""The kernels of one real type as Python calls them, and which build of them: for which processor, by which compiler."""
 
 from __future__ import annotations
 
-import atexit
 import ctypes
-import hashlib
 import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 
-HERE = Path(__file__).parent
-COMPILERS = ("cc", "gcc", "clang")
-FLAGS = [
-    "-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv",
-]  # fmt: skip
+from rsverify.errors import InputError
+from rsverify.training.native.compiler import COMPILERS, X86, NoLibrary
+from rsverify.training.native.library import Library, library
+
 SWITCH = "RSVERIFY_NATIVE"
-"""Environment variable: `off` trains on torch's products alone."""
+"""Environment variable: `off`, `on`, or a build (see `Build.parse`)."""
+OFF, ON = ("off", "0", "no", "false"), ("on", "1", "yes", "true", "")
+PROCESSORS = ("native", *(("x86-64-v2", "x86-64-v3", "x86-64-v4") if X86 else ()))
+"""This machine's own, and the levels of x86-64 that compilers know: vectors of 16, 32 and 64 bytes."""
 
 REALS = {torch.float32: "float", torch.float64: "double"}
 C_REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
-SECONDS = 120.0
-"""After which a compiler that hangs is given up."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the kernels are compiled for, and by which compiler: None for the first that there is."""
+
+    processor: str = "native"
+    compiler: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{self.compiler}:{self.processor}" if self.compiler else self.processor
+
+    @classmethod
+    def parse(cls, text: str) -> Build | None:
+        """The build that a text names, as `x86-64-v3` or `clang:native`; None where it is `off`.
+
+        Raises: InputError for anything else, with what there is.
+        """
+        word = text.strip().lower()
+        if word in OFF:
+            return None
+        compiler, colon, processor = word.rpartition(":")
+        build = cls(processor if processor not in ON else "native", compiler if colon else None)
+        if build.processor not in PROCESSORS or (colon and (compiler not in COMPILERS or processor in ON)):
+            raise InputError(
+                f"{SWITCH}={text!r}; expected off, on, or what the kernels are to be compiled for: {', '.join(PROCESSORS)}, "
+                f"also by one compiler, as {COMPILERS[1]}:{PROCESSORS[-1]} ({', '.join(COMPILERS)})"
+            )
+        return build
 
 
 class Factor(ctypes.Structure):
@@ -57,6 +77,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.library, self.dtype = library, dtype
+        self.lanes: int = ctypes.c_int64.in_dll(library, "rsv_lanes").value  # numbers in a vector
 
     def call(self, name: str, *given: Any) -> tuple[Any, tuple[Any, ...]]:
         """A function and its arguments as C takes them: tensors by address, None as NULL, ints as int64, flags as int, floats as REAL."""
@@ -77,83 +98,42 @@ class Kernels:
         return C_REALS[self.dtype](value) if isinstance(value, float) else value
 
 
-def kernels(dtype: torch.dtype) -> Kernels | None:
-    """The kernels of a dtype; None where they are switched off, there are none for it, or `why_not` says why."""
-    if not _wanted(dtype):
+def chosen() -> Build | None:
+    """The build that the environment asks for; None where it asks for none. Raises: InputError, as `Build.parse`."""
+    return Build.parse(os.environ.get(SWITCH, ""))
+
+
+def kernels(dtype: torch.dtype, *, build: Build | None = None) -> Kernels | None:
+    """The kernels of a dtype, of a build or of the environment's; None where they are switched off, there are none for it, or `remark`
+    says why."""
+    build = build or chosen()
+    if build is None or dtype not in REALS:
         return None
-    library = _library(REALS[dtype])
-    return Kernels(library, dtype) if isinstance(library, ctypes.CDLL) else None
+    made = _library(REALS[dtype], build)
+    return Kernels(made.loaded, dtype) if isinstance(made, Library) else None
 
 
-def why_not(dtype: torch.dtype) -> str | None:
-    """Why the kernels that were wanted cannot be had, as a note for a run; None where they are, or were not wanted."""
-    if not _wanted(dtype) or kernels(dtype) is not None:
+def remark(dtype: torch.dtype, *, build: Build | None = None) -> str | None:
+    """A note for a run: why the kernels that were wanted cannot be had, or had to be compiled anew; None where there is nothing to say."""
+    build = build or chosen()
+    if build is None or dtype not in REALS:
         return None
-    return f"trained by torch's products alone, which is slower: {_library(REALS[dtype])}"
+    made = _library(REALS[dtype], build)
+    return made.remark if isinstance(made, Library) else f"trained without the kernels, which is slower: {made}"
 
 
-def _wanted(dtype: torch.dtype) -> bool:
-    return dtype in REALS and os.environ.get(SWITCH, "").lower() not in ("off", "0", "no")
+_LOCK = Lock()
+
+
+def _library(real: str, build: Build) -> Library | str:
+    """The loaded library, or the reason why there is none."""
+    with _LOCK:  # threads that start together compile once
+        return _make(real, build)
 
 
 @cache
-def _library(real: str) -> ctypes.CDLL | str:
-    """The loaded library, or the reason why there is none."""
-    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        return f"no C compiler was found ({', '.join(COMPILERS)}); install one, or set {SWITCH}=off to be told no more"
-    name = f"rsverify-{_key(compiler)}-{real}.so"
-    reason = ""
-    for folder in (_cache, _own):
-        try:
-            path = folder() / name
-            if not path.exists():
-                _compile(compiler, real, path)
-            return ctypes.CDLL(str(path))
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-            reason = str(getattr(error, "stderr", None) or error)
-    return f"{compiler} gave no library that loads ({reason.strip()[-300:]})"
-
-
-def _cache() -> Path:
-    """The user's cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache"))
-    return Path(root) / "rsverify"
-
-
-def _own() -> Path:
-    """A new folder of this process's own, where the cache cannot be written: a name that others know would let them plant a library."""
-    folder = tempfile.mkdtemp(prefix="rsverify-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
-
-
-def _key(compiler: str) -> str:
-    """A hash of what the library depends on: sources, flags, compiler, and the processor whose instructions it uses."""
-    found = hashlib.sha256()
-    for path in sorted(HERE.glob("*.[ch]")):
-        found.update(path.read_bytes())
-    version = subprocess.run([compiler, "--version"], capture_output=True, timeout=SECONDS, check=False).stdout
-    found.update(b"\0".join([version, " ".join(FLAGS).encode(), platform.machine().encode(), _processor().encode()]))
-    return found.hexdigest()[:16]
-
-
-def _processor() -> str:
-    """What a cached library must not outlive: the processor's name and features, as far as the system tells them."""
+def _make(real: str, build: Build) -> Library | str:
     try:
-        rows = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor()
-    return "\n".join(row for row in rows if row.startswith(("model", "flags", "Features", "CPU part", "vendor_id")))
-
-
-def _compile(compiler: str, real: str, path: Path) -> None:
-    """Into a file beside, then moved in one piece: processes that start together each find a whole library or none."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built = Path(folder) / path.name
-        subprocess.run(
-            [compiler, *FLAGS, f"-DREAL={real}", str(HERE / "kernels.c"), "-o", str(built), "-lm"],
-            check=True, capture_output=True, text=True, timeout=SECONDS,
-        )  # fmt: skip
-        os.replace(built, path)
+        return library(real, march=build.processor, name=build.compiler)
+    except NoLibrary as error:
+        return str(error)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rsverify.training import attention
-from rsverify.training.stack.cost import native_route
+from rsverify.training.native import cost
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Decoder:
     """Causal attention with grouped queries on rotated heads, gated feed-forward, root-mean-square norms, and the mean loss of next tokens.
 
     Args: tokens is their name in a batch; rotation gives the tables cos and sin of a length, each (length, head width), one angle for
-        each half of a head; scores are divided by the root of the head width.
+        each half of a head; scores are divided by the root of the head width; lanes are the numbers in a vector of the kernels that serve.
 
     Shapes: embedding, head (vocabulary, d).
     """
@@ -54,6 +53,7 @@ class Decoder:
     heads: int
     kv_heads: int
     rotation: Callable[[int], tuple[Tensor, Tensor]]
+    lanes: int = 16
 
     @property
     def d(self) -> int:
@@ -75,17 +75,18 @@ class Decoder:
         """What one configuration keeps between its two passes: norms, heads, probabilities, feed-forward, the logits on top, and what each
         adapter of at most that rank makes on its way. Each worker needs room for a packed weight besides, of the head as a rule."""
         q, kv = self.heads * self.head_width, self.kv_heads * self.head_width
-        keys = (length + attention.NATIVE_PANEL) / 2  # the causal half, panel by panel
+        keys = (length + 2 * self.lanes) / 2  # the causal half, in panels of two vectors of queries
         layer = rows * (4 * self.d + 2 * q + 2 * kv + 3 * self.ffn + self.heads * keys)
         shapes = [linear.weight.shape for block in self.blocks for linear in block.linears.values()]
         adapters = sum(
-            d_out * d_in if native_route(n=rows, d_in=d_in, d_out=d_out, r=rank) == "merged" else rows * rank for d_out, d_in in shapes
+            d_out * d_in if cost.route(n=rows, d_in=d_in, d_out=d_out, r=rank, lanes=self.lanes) == "merged" else rows * rank
+            for d_out, d_in in shapes
         )
         pass_by = rows * (self.vocabulary + 5 * self.d + q + 2 * max(self.ffn, q, 2 * kv))
         return int(self.embedding.element_size() * (len(self.blocks) * layer + pass_by + adapters))
 
     def other_cost(self, *, rows: int, length: int) -> float:
-        """Time of a step of one configuration outside the linears, in the operations of `cost.native_time`: measured at d 64 and 128, 64
+        """Time of a step of one configuration outside the linears, in the operations of `cost.times`: measured at d 64 and 128, 64
         and 512 tokens."""
         scores = 250 * self.heads * rows * length * (1 + 64 / length)
         return len(self.blocks) * (scores + rows * (300 * self.d + 195 * self.ffn)) + rows * self.vocabulary * (4 * self.d + 80)

@@ -7,10 +7,13 @@
 #define RSV_PRODUCT_H
 #include "vec.h"
 
-#if defined(__AVX512F__)
-enum { ROWS = 8, WIDE = 2 }; /* 16 sums in 32 registers hide the latency of two multiply-adds a cycle */
+/* Rows and vectors of a block: its sums hide the latency of two multiply-adds a cycle, and leave registers for a row of the right factor, a
+ * number of the left one, and their product where the processor does not add it at once. */
+#define WIDE 2
+#if REGISTERS >= 32
+#define ROWS 8
 #else
-enum { ROWS = 6, WIDE = 1 }; /* a vec takes two or four registers there */
+#define ROWS 6
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -19,15 +22,26 @@ enum { ROWS = 6, WIDE = 1 }; /* a vec takes two or four registers there */
 static inline int64_t packed_size(int64_t k, int64_t n) { return k * ((n + LANES - 1) / LANES) * LANES; }
 
 /* Places of two vectors in turn: their first halves, and their second halves. */
-#ifdef REAL_IS_DOUBLE
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-enum { SQUARE = 8, ROUNDS = 3 };
+#define ZIP_2(from, n) from, from + n
+#define ZIP_4(from, n) ZIP_2(from, n), ZIP_2(from + 1, n)
+#define ZIP_8(from, n) ZIP_4(from, n), ZIP_4(from + 2, n)
+#define ZIP_16(from, n) ZIP_8(from, n), ZIP_8(from + 4, n)
+#if LANE_COUNT == 16
+#define ZIP(from) ZIP_16(from, 16)
+enum { ROUNDS = 4 };
+#elif LANE_COUNT == 8
+#define ZIP(from) ZIP_8(from, 8)
+enum { ROUNDS = 3 };
+#elif LANE_COUNT == 4
+#define ZIP(from) ZIP_4(from, 4)
+enum { ROUNDS = 2 };
 #else
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-enum { SQUARE = 16, ROUNDS = 4 };
+#define ZIP(from) ZIP_2(from, 2)
+enum { ROUNDS = 1 };
 #endif
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, ZIP(0))
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, ZIP(LANE_COUNT / 2))
+enum { SQUARE = LANE_COUNT };
 
 /* Transpose a square of one vector's width, its rows from `there` on zero: log2(width) rounds of perfect shuffles. Rows of from and to lie
  * `from_ld` and `to_ld` apart. */
@@ -130,7 +144,7 @@ INLINE void panel_product(const int vecs, int64_t m, int64_t k, const REAL *A, i
     switch (m - i) {
 #define REST(rows) case rows: block(rows, vecs, k, A + i * ars, ars, acs, panel, C + i * ldc, ldc, width, alpha, beta); break
         REST(1); REST(2); REST(3); REST(4); REST(5);
-#if defined(__AVX512F__)
+#if ROWS > 6
         REST(6); REST(7);
 #endif
 #undef REST

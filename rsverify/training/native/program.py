@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from rsverify.training.autograd.block_linear import Part
-from rsverify.training.native import build, decoder
+from rsverify.training.native import build, cost, decoder
 from rsverify.training.native.build import Kernels
 from rsverify.training.native.decoder import Block, Decoder, Norm
-from rsverify.training.stack.cost import native_route
 
 ALIGNED = 64
 """Bytes: a vector, and a line of the cache."""
@@ -246,7 +245,7 @@ class Program:
             if (at.name, group.down) not in group.places:
                 continue
             r, size = group.rank, part.hi - part.lo
-            merged = native_route(n=self.rows, d_in=d_in, d_out=d_out, r=r) == "merged"
+            merged = cost.route(n=self.rows, d_in=d_in, d_out=d_out, r=r, lanes=self._kernels.lanes) == "merged"
             kept = self._arena.take(size, d_out if merged else self.rows, d_in if merged else r)
             found.append(self._adapters(at.name, part, merged=merged, kept=kept))
             for copy in range(part.lo, part.hi):

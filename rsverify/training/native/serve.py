@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rsverify.training.model.task import Task
@@ -11,6 +13,6 @@ from rsverify.training.native.decoder import Decoder
 
 def decoder_for(task: Task, *, dtype: torch.dtype) -> Decoder | None:
     """The task's model for the kernels; None where they do not compute what the task does, or there are none."""
-    if task.decoder is None or build.kernels(dtype) is None:
-        return None
-    return task.decoder(task, dtype)
+    kernels = build.kernels(dtype)  # asked first, for every task: a build that there is not is refused before any work
+    decoder = task.decoder(task, dtype) if task.decoder is not None and kernels is not None else None
+    return replace(decoder, lanes=kernels.lanes) if decoder is not None and kernels is not None else None

@@ -1,4 +1,5 @@
-/* Vectors of 64 bytes of REAL, in the compiler's own extension: any architecture, no intrinsics. */
+/* Vectors of REAL as wide as the registers, in the compiler's own extension: any architecture, no intrinsics. All that depends on the width
+ * or the number of registers follows from VECTOR_BYTES and REGISTERS. */
 #ifndef RSV_VEC_H
 #define RSV_VEC_H
 #include <stdint.h>
@@ -14,14 +15,35 @@
 #define REAL_IS_DOUBLE 1
 #endif
 
-typedef REAL vec __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* loads need not be aligned */
-#define LANES ((int64_t)(64 / sizeof(REAL)))
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define REGISTERS 32
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define REGISTERS 16
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define REGISTERS 32
+#else /* SSE2, and what is not known: two vectors of two numbers at least are everywhere, if need be in pieces */
+#define VECTOR_BYTES 16
+#define REGISTERS 16
+#endif
+
+typedef REAL vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias)); /* loads need not be aligned */
+#define LANE_COUNT (VECTOR_BYTES / RSV_BYTES(REAL)) /* for #if */
+#define LANES ((int64_t)LANE_COUNT)
 #ifdef REAL_IS_DOUBLE
 typedef int64_t whole;
 #else
 typedef int32_t whole;
 #endif
-typedef whole ints __attribute__((vector_size(64))); /* what comparing two vecs gives: -1 where true, 0 elsewhere */
+typedef whole ints __attribute__((vector_size(VECTOR_BYTES))); /* what comparing two vecs gives: -1 where true, 0 elsewhere */
+
+/* A short row, a half of a head among them, goes through in vectors of at most 32 bytes: widths are multiples of eight numbers as a rule, and a
+ * loop over so few costs more than they do. */
+#define SHORT_BYTES (VECTOR_BYTES < 32 ? VECTOR_BYTES : 32)
+typedef REAL short_vec __attribute__((vector_size(SHORT_BYTES), aligned(sizeof(REAL)), may_alias));
+#define SHORT_LANES ((int64_t)(SHORT_BYTES / RSV_BYTES(REAL)))
 
 #define REAL_INFINITY ((REAL)__builtin_inf())
 
@@ -44,7 +66,7 @@ static inline void copy_part(const REAL *from, int64_t count, REAL *to)
 /* The first `count` < LANES values, `rest` behind them. */
 static inline vec load_part(const REAL *from, int64_t count, REAL rest)
 {
-    REAL lane[LANES] __attribute__((aligned(64)));
+    REAL lane[LANES] __attribute__((aligned(VECTOR_BYTES)));
     store(lane, all(rest));
     copy_part(from, count, lane);
     return load(lane);
@@ -52,7 +74,7 @@ static inline vec load_part(const REAL *from, int64_t count, REAL rest)
 
 static inline void store_part(REAL *to, vec a, int64_t count)
 {
-    REAL lane[LANES] __attribute__((aligned(64)));
+    REAL lane[LANES] __attribute__((aligned(VECTOR_BYTES)));
     store(lane, a);
     copy_part(lane, count, to);
 }
@@ -65,29 +87,35 @@ static inline vec vec_max(vec a, vec b) { return pick((ints)(a > b), a, b); }
 /* Sum of the lanes, halves onto halves. */
 static inline REAL vec_sum(vec a)
 {
-    typedef REAL half __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
-    typedef REAL quarter __attribute__((vector_size(16), aligned(sizeof(REAL)), may_alias));
-    const half *h = (const half *)&a;
-    const half two = h[0] + h[1];
-    const quarter *q = (const quarter *)&two;
-    const quarter one = q[0] + q[1];
-#ifdef REAL_IS_DOUBLE
-    return one[0] + one[1];
+    typedef REAL of_32 __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
+    typedef REAL of_16 __attribute__((vector_size(16), aligned(sizeof(REAL)), may_alias));
+#if VECTOR_BYTES == 64
+    const of_32 *half = (const of_32 *)&a, b = half[0] + half[1];
+#elif VECTOR_BYTES == 32
+    const of_32 b = a;
+#endif
+#if VECTOR_BYTES >= 32
+    const of_16 *quarter = (const of_16 *)&b, c = quarter[0] + quarter[1];
 #else
-    return (one[0] + one[2]) + (one[1] + one[3]);
+    const of_16 c = a;
+#endif
+#ifdef REAL_IS_DOUBLE
+    return c[0] + c[1];
+#else
+    return (c[0] + c[2]) + (c[1] + c[3]);
 #endif
 }
 
 /* The greatest lane; lanes that are NaN may be passed over. */
 static inline REAL vec_greatest(vec a)
 {
-    REAL lane[LANES], *found = lane; /* through memory: compilers take lanes out of a register one by one */
+    REAL lane[LANES]; /* through memory: compilers take lanes out of a register one by one */
     store(lane, a);
 #pragma GCC unroll 4
     for (int half = LANES / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
-        for (int i = 0; i < half; i++) found[i] = found[i] > found[i + half] ? found[i] : found[i + half];
-    return found[0];
+        for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+    return lane[0];
 }
 
 /* ln 2 in two parts, the first short enough that n times it is exact: Cody and Waite 1980; the splits of Cephes expf and fdlibm e_exp.
@@ -138,8 +166,8 @@ static inline vec vec_exp(vec x)
     const vec shifted = x * (REAL)1.44269504088896340736 + (REAL)ROUNDER; /* n = round(x / ln 2) stands in its last bits */
     const vec n = shifted - (REAL)ROUNDER;
     const vec r = (x - n * (REAL)LN2_HIGH) - n * (REAL)LN2_LOW;
-    const vec found = (vec)((ints)exp_near_zero(r) + ((ints)shifted << MANTISSA));
-    const vec not_below = pick((ints)(x <= (REAL)HIGHEST), found, x + REAL_INFINITY);
+    const vec normal = (vec)((ints)exp_near_zero(r) + ((ints)shifted << MANTISSA));
+    const vec not_below = pick((ints)(x <= (REAL)HIGHEST), normal, x + REAL_INFINITY);
     return (vec)((ints)not_below & ~(ints)(x < (REAL)LOWEST));
 }
 #endif

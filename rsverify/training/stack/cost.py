@@ -94,43 +94,18 @@ def direct_route(*, n: int, d_in: int, d_out: int, r: int, alone: bool) -> Route
     return "merged" if merged < adapter else "adapter"
 
 
-LANES = 16
-"""Numbers in a vector of the native kernels, to which the width of a product's result is rounded up."""
+ENTRY = 60
+"""What every entry of a factor costs a step beside the products, in operations of equal time: its way through memory and the optimizer."""
 
 
-def native_time(*, n: int, d_in: int, d_out: int, r: int, back: bool = True) -> tuple[float, float]:
-    """Time of a step at one linear in the native kernels, on the adapter and on the merged route, in operations of full speed.
-
-    The frozen weight's product stands beside the adapter's on both routes going forward: the sum of the adapter alone is probed.
-    """
-    base, padded = 2 * n * d_in * d_out, -(-r // LANES) * LANES
-    adapter = 2 * base + 2 * n * padded * (d_in + d_out + d_out) + 2 * n * r * (d_in + d_out + d_in)
-    merged = 4 * base + 2 * d_in * d_out * (r + padded + r)
-    return adapter - (0 if back else base + 2 * n * r * d_in), merged - (0 if back else base)
-
-
-def native_route(*, n: int, d_in: int, d_out: int, r: int) -> Route:
-    """The faster route in the native kernels."""
-    adapter, merged = native_time(n=n, d_in=d_in, d_out=d_out, r=r)
-    return "merged" if merged < adapter else "adapter"
-
-
-ENTRY, NATIVE_ENTRY = 60, 230
-"""What every entry of a factor costs a step beside the products, in operations of equal time: its way through memory and the optimizer.
-The second measured at d 64 and 128 and ranks of 4 to 2048, where the products are faster and the memory is the same."""
-
-
-def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]], direct: bool = False, alone: bool = False, native: bool = False
-) -> float:  # fmt: skip
-    """Operations of a step of one configuration on linears of (d_out, d_in), to balance work by; time in such where `direct`, `native`."""
+def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]], direct: bool = False, alone: bool = False) -> float:
+    """Operations of a step of one configuration on linears of (d_out, d_in), to balance work by; time in such where `direct`."""
     total = 0.0
     for d_out, d_in in widths:
-        if native:
-            total += min(native_time(n=tokens, d_in=d_in, d_out=d_out, r=rank))
-        elif direct:
+        if direct:
             total += min(direct_time(n=tokens, d_in=d_in, d_out=d_out, r=rank, alone=alone))
         else:
             way = route(n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
             total += step_cost(route=way, n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
-        total += (NATIVE_ENTRY if native else ENTRY) * rank * (d_in + d_out)
+        total += ENTRY * rank * (d_in + d_out)
     return total

@@ -25,6 +25,7 @@ from rsverify.training.autograd.folding import Folding, prepare, prepare_by_hand
 from rsverify.training.model.task import Batch, Task
 from rsverify.training.model.transformer import Transformer
 from rsverify.training.native import build, serve
+from rsverify.training.native.cost import step_time
 from rsverify.training.native.decoder import Decoder
 from rsverify.training.stack.checkpoint import describe, load, restore, save
 from rsverify.training.stack.configuration import Configuration
@@ -175,9 +176,9 @@ def train_stacked(
         threads = decoder is not None or compact.applies(task, dtype=dtype)
         with one_thread(weight.device):
             if decoder is not None:
-                folding = prepare_native(task, decoder, rank=max(c.rank for c in chosen))
+                folding = prepare_native(task, decoder, rank=max(c.rank for c in chosen), note=build.remark(dtype))
             else:
-                folding = prepare_by_hand(task, note=build.why_not(dtype)) if threads else prepare(task, switch)
+                folding = prepare_by_hand(task, note=build.remark(dtype)) if threads else prepare(task, switch)
         each = {"configurations": len(chosen), "bytes_each": folding.bytes_each}
         if memory is None:
             kept = factor_bytes(task, chosen, dtype=dtype)
@@ -228,9 +229,9 @@ def _cost(
     task: Task, folding: Folding, widths: Sequence[tuple[int, int]], rank: int, *, decoder: Decoder | None, by_hand: bool, alone: bool
 ) -> float:  # fmt: skip
     sizes = {"rows": folding.tokens, "length": folding.tokens // task.examples}
-    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, native=decoder is not None, alone=alone)
     if decoder is not None:
-        return linears + decoder.other_cost(**sizes)
+        return step_time(widths, rows=folding.tokens, rank=rank, lanes=decoder.lanes) + decoder.other_cost(**sizes)
+    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, alone=alone)
     if by_hand:
         assert isinstance(task.model, Transformer)
         return linears + compact.other_cost(task.model, **sizes)
