@@ -3,5 +3,6 @@
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.comparison import Comparison, compare
 from rsverify.montecarlo.estimation import estimate
+from rsverify.montecarlo.store import Store
 
-__all__ = ["Budget", "Comparison", "compare", "estimate"]
+__all__ = ["Budget", "Comparison", "Store", "compare", "estimate"]

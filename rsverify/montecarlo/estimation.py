@@ -19,6 +19,7 @@ from rsverify.montecarlo.module.sampler import Build, ModuleSampler, module_sett
 from rsverify.montecarlo.problem import make_problem
 from rsverify.montecarlo.procedure import Progress, Question, answer
 from rsverify.montecarlo.samplers import Task
+from rsverify.montecarlo.store import Store
 from rsverify.records import Estimate, Prediction
 from rsverify.statistics.design import LEAST_DRAWS
 from rsverify.statistics.intervals import level_for
@@ -54,6 +55,7 @@ def estimate(
     sequential: bool = False,
     fresh: bool = False,
     progress: Progress | None = None,
+    store: Store | None = None,
 ) -> Estimate:
     """How a quantity moves with rank, from simulated draws of the adapter on samples with a linear loss.
 
@@ -71,6 +73,7 @@ def estimate(
         sequential: draw batch by batch, and stop where the answer is in: the precision reached or, without one, the stability
             settled. The intervals are then those of one anytime-valid boundary.
         fresh: of a factory: every draw on a base layer, sample and signal of its own, for modules that themselves draw nothing.
+        store: draws shared with other estimates of a table, whose numbers are the same without it; their errors are then correlated.
         progress: called with what is done, how much of it, of how much.
     Raises: InputError for what cannot be meant; BudgetError, before the main sample, where `precision` or one draw is out of
         reach; Diverged where a run overflows, with rank and step.
@@ -107,7 +110,7 @@ def estimate(
             needed=least, allowed=budget.draws, unit="draws",
         )  # fmt: skip
     problem = make_problem(seed, d_in=d_in, d_out=d_out, cosine=asked.claim.cosine, samples=samples)
-    task = Task(asked, problem, float(alpha), LEARNING_RATE if lr is None else float(lr), seed, budget)
+    task = Task(asked, problem, float(alpha), LEARNING_RATE if lr is None else float(lr), seed, budget, store)
     data: dict[str, float] = {"d_in": d_in, "d_out": d_out, "alpha": task.alpha, "lr": task.lr}
     if fresh:
         data["samples"] = samples

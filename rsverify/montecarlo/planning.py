@@ -17,21 +17,42 @@ from rsverify.errors import BudgetError
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.curve import magnitude
 from rsverify.montecarlo.exponent import predicted_error
-from rsverify.statistics.design import LEAST_DRAWS, RATIO_MARGIN, SHARE, draws_for_half_width, draws_for_tail, excess_skew, tolerable_skew
+from rsverify.statistics.design import (
+    LEAST_DRAWS,
+    RATIO_MARGIN,
+    SHARE,
+    draws_for_half_width,
+    draws_for_tail,
+    excess_skew,
+    least_draws,
+    tolerable_skew,
+)
 from rsverify.statistics.intervals import student_quantile
 
 SMOOTHED = 5
 """Ranks from which on the pilot's spreads are smoothed over ranks: three numbers are then fitted to at least five."""
+UNKNOWN = 1e6
+"""Stands for a spread that is not finite."""
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """A first look at one rank: numbers per draw, entries that one draw costs, seconds per draw."""
+    """A first look at one rank: numbers per draw, entries that one draw costs, seconds per draw.
+
+    Where a look would cost as much as the sample, `looked` is False: the values are then those of the largest rank looked at, in whose
+    place they stand for their skewness; the spread is extrapolated.
+    """
 
     rank: int
     values: np.ndarray
     entries: int
     seconds: float
+    looked: bool = True
+
+    @property
+    def enough(self) -> int:
+        """Draws that need not be made again: those of the look itself."""
+        return len(self.values) if self.looked else 0
 
 
 @dataclass(frozen=True)
@@ -58,11 +79,25 @@ class Aim:
 def spreads(pilots: Sequence[Pilot], statistic: str) -> np.ndarray:
     """The spread of one draw's log magnitude at each rank, smoothed over ranks where they are many: log spread is a parabola in log r.
 
-    Smoothing keeps the weights from following the noise of the values that they weigh.
+    Smoothing keeps the weights from following the noise of the values that they weigh. Ranks that were not looked at follow the
+    line of the last that were, never falling faster than r**-1/2: a mean over independent channels does not.
     """
+    looked = [p for p in pilots if p.looked]
+    seen = _smoothed(looked, statistic)
+    beyond = [float(p.rank) for p in pilots if not p.looked]
+    if not beyond:
+        return seen
+    last = seen[-SMOOTHED:]
+    x = np.log([float(p.rank) for p in looked[-len(last) :]])
+    falls = len(last) > 1 and (last > 0).all() and (last < UNKNOWN).all()
+    slope = max(-0.5, float(np.polyfit(x, np.log(last), 1)[0])) if falls else 0.0
+    return np.concatenate([seen, seen[-1] * (np.asarray(beyond) / looked[-1].rank) ** slope])
+
+
+def _smoothed(pilots: Sequence[Pilot], statistic: str) -> np.ndarray:
     raw = np.asarray([magnitude(p.rank, p.values, statistic).spread for p in pilots])
-    raw = np.where(np.isfinite(raw), raw, 1e6)
-    if len(pilots) < SMOOTHED or not (raw > 0).all() or not (raw < 1e6).all():
+    raw = np.where(np.isfinite(raw), raw, UNKNOWN)
+    if len(pilots) < SMOOTHED or not (raw > 0).all() or not (raw < UNKNOWN).all():
         return raw
     x = np.log([float(p.rank) for p in pilots])
     x = (x - x.mean()) / np.ptp(x)
@@ -76,7 +111,7 @@ def plan(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budge
 
     Raises: BudgetError with what it would take, before it is spent.
     """
-    draws, notes = _for_points(pilots, spread, aim=aim, budget=budget) if aim.points else (_least(pilots), [])
+    draws, notes = _for_points(pilots, spread, aim=aim, budget=budget) if aim.points else (_least(pilots, spread, aim), [])
     if _half(pilots, spread, draws, aim) > aim.target:
         wanted = _for_exponent(pilots, spread, draws, aim)
         over = excess(wanted, pilots, budget)
@@ -93,7 +128,7 @@ def plan(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budge
             notes.append(f"the exponent's half-width will be about {half:.2g}, not {aim.target:.2g}: that would take {needed:.3g} {unit}")
         else:
             draws = wanted
-    seconds = sum(n * p.seconds for n, p in zip(draws, pilots, strict=True) if n > len(p.values))
+    seconds = sum(n * p.seconds for n, p in zip(draws, pilots, strict=True) if n > p.enough)
     if budget.seconds is not None and seconds > budget.seconds:
         raise BudgetError(
             f"the sample would take about {seconds:.3g} seconds, {budget.seconds:.3g} are allowed; "
@@ -103,18 +138,20 @@ def plan(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budge
     return draws, tuple(notes)
 
 
-def _least(pilots: Sequence[Pilot]) -> list[int]:
-    return [LEAST_DRAWS] * len(pilots)
+def _least(pilots: Sequence[Pilot], spread: np.ndarray, aim: Aim) -> list[int]:
+    """What each rank has at least: 32 draws, which a look gives anyhow; fewer where one was spared and the spread is small."""
+    return [LEAST_DRAWS if p.looked else least_draws(float(s), aim.level) for p, s in zip(pilots, spread, strict=True)]
 
 
 def _for_points(pilots: Sequence[Pilot], spread: np.ndarray, *, aim: Aim, budget: Budget) -> tuple[list[int], list[str]]:
+    least = _least(pilots, spread, aim)
     wanted = [
-        max(draws_for_half_width(float(s), SHARE * RATIO_MARGIN, aim.level), draws_for_tail(p.values, aim.level))
-        for s, p in zip(spread, pilots, strict=True)
+        max(draws_for_half_width(float(s), SHARE * RATIO_MARGIN, aim.level, least=n), draws_for_tail(p.values, aim.level))
+        for s, p, n in zip(spread, pilots, least, strict=True)
     ]
     cap = math.inf if budget.entries is None else budget.entries / len(pilots)
     total = math.inf if budget.draws is None else budget.draws / len(pilots)
-    draws = [max(LEAST_DRAWS, int(min(n, cap / p.entries, total))) for n, p in zip(wanted, pilots, strict=True)]
+    draws = [max(low, int(min(n, cap / p.entries, total))) for low, n, p in zip(least, wanted, pilots, strict=True)]
     short = [(p.rank, n) for p, n, m in zip(pilots, wanted, draws, strict=True) if m < n]
     if not short:
         return draws, []

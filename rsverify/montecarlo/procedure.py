@@ -24,8 +24,14 @@ from rsverify.statistics.intervals import normal_quantile, student_quantile
 PILOT_ENTRIES = 2**18  # a pilot of the smallest ranks sees enough draws to know its own spread
 PILOT_DRAWS = 512
 PRECISE_DRAWS = 64  # without points to design, a pilot need only know spreads within some 10 %
+PILOT_MOST = 2**20
+"""Entries that a pilot of one rank may cost beyond the smallest ranks: at larger ones a look would cost what the sample does."""
+LOOKED_AT = 3
+"""Ranks that are looked at whatever they cost: a spread is extrapolated from no fewer."""
 ROUNDS = 3
 """Samples at most, each fresh and larger, for a precision whose systematic part no pilot foresees; they share the error rate."""
+SURPRISE = 1.5
+"""A spread this many times the extrapolated one is no accident of 12 draws, whose own error is a fifth."""
 SELF_CHECK = 1e-6
 """Rate at which a right finite-rank law is left in for nothing; the interval then only gets wider."""
 
@@ -61,13 +67,24 @@ class _Work:
     notes: list[str] = field(default_factory=list)
     spent: int = 0
     law: float | None = None
+    typical: float = math.inf
 
     def draw(self, rank: int, phase: str, draws: int) -> Sample:
-        found = self.sampler.sample(rank, phase, draws)
+        sample = self.sampler.sample(rank, phase, draws)
         self.spent += draws
-        if found.diverged is not None:
-            raise Diverged(rank, found.diverged, lr=self.sampler.task.lr)
-        return found
+        self.typical = min(self.typical, sample.typical)
+        if sample.diverged is not None:
+            raise Diverged(rank, sample.diverged, lr=self.sampler.task.lr)
+        if self.sampler.task.setting.claim.statistic == "log" and not sample.vanishes and not np.isfinite(sample.values).all():
+            raise InputError("statistic='log': the quantity is exactly zero in some draws, whose logarithm does not exist; ask for rms")
+        return sample
+
+    def note_epsilon(self) -> None:
+        """Say where an optimizer's epsilon is not small beside the gradients that the draws have shown."""
+        setting = self.sampler.task.setting
+        epsilon = setting.optimizer.option("eps") if "eps" in setting.optimizer.defaults else 0.0
+        if setting.claim.steps and self.typical < 100 * epsilon:
+            self.notes.append(f"epsilon regime: median |gradient entry| {self.typical:.2g} is below 100 eps; SGD's exponents return there")
 
     def take_out(self, known: KnownCurve) -> None:
         self.law = known.exponent
@@ -101,12 +118,9 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
     work = _Work(question, sampler, progress or (lambda what, done, total: None))
     setting, ranks = sampler.task.setting, question.ranks
     statistic = setting.claim.statistic
-    pilots, vanishes, typical = _pilot(work)
+    pilots, vanishes = _pilot(work)
     if vanishes:
         return work.record(tuple(Point(rank, 0.0, 0.0, 0.0) for rank in ranks), zero=True)
-    epsilon = setting.optimizer.option("eps") if "eps" in setting.optimizer.defaults else 0.0
-    if setting.claim.steps and typical < 100 * epsilon:
-        work.notes.append(f"epsilon regime: median |gradient entry| {typical:.2g} is below 100 eps; SGD's exponents return there")
     if statistic == "log" and not all(np.isfinite(p.values).all() for p in pilots):
         raise InputError("statistic='log': the quantity is exactly zero in some draws, whose logarithm does not exist; ask for rms")
     known = known_curve(question, sampler)
@@ -129,7 +143,8 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
     def weighed(points: list[Magnitude]) -> np.ndarray:
         return spread / np.sqrt([m.draws for m in points]) if law is None else np.asarray([law.error(m.rank, m.draws) for m in points])
 
-    found = _sample(work, pilots, draws, 0)
+    found = _sample(work, pilots, draws, 0, spread)
+    work.note_epsilon()
     points = [m for m, _ in found]
     for trial in range(1, rounds):
         if any(not m.point(question.level).lo * m.point(question.level).hi > 0 for m in points):
@@ -139,7 +154,7 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
         if larger is None:
             break
         draws = larger
-        found = _sample(work, pilots, draws, trial)
+        found = _sample(work, pilots, draws, trial, spread)
         points = [m for m, _ in found]
     curve = tuple(m.point(question.level) for m, _ in found)
     if any(not point.lo * point.hi > 0 for point in curve):
@@ -158,18 +173,24 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
     return work.record(curve, fit, half)
 
 
-def _pilot(work: _Work) -> tuple[list[Pilot], bool, float]:
+def _pilot(work: _Work) -> tuple[list[Pilot], bool]:
+    """A look at each rank where it costs little beside the sample; whether all that was seen vanishes."""
     pilots: list[Pilot] = []
-    vanishes, typical = True, math.inf
-    for index, rank in enumerate(work.question.ranks):
-        work.report(f"pilot, rank {rank}", index, len(work.question.ranks))
-        began, entries = time.perf_counter(), work.sampler.entries(rank)
-        most = PILOT_DRAWS if work.question.precision is None and not work.question.sequential else PRECISE_DRAWS
+    vanishes, question = True, work.question
+    for index, rank in enumerate(question.ranks):
+        entries = work.sampler.entries(rank)
+        if index >= LOOKED_AT and LEAST_DRAWS * entries > PILOT_MOST:
+            last = next(p for p in reversed(pilots) if p.looked)
+            pilots.append(Pilot(rank, last.values, entries, last.seconds * entries / last.entries, looked=False))
+            continue
+        work.report(f"pilot, rank {rank}", index, len(question.ranks))
+        began = time.perf_counter()
+        most = PILOT_DRAWS if question.precision is None and not question.sequential else PRECISE_DRAWS
         n = max(LEAST_DRAWS, min(most, PILOT_ENTRIES // entries))
         seen = work.draw(rank, "pilot", n)
         pilots.append(Pilot(rank, seen.values, entries, (time.perf_counter() - began) / n))
-        vanishes, typical = vanishes and seen.vanishes, min(typical, seen.typical)
-    return pilots, vanishes, typical
+        vanishes = vanishes and seen.vanishes
+    return pilots, vanishes
 
 
 def _larger(work: _Work, pilots: list[Pilot], fit: Fit, draws: list[int], level: float) -> list[int] | None:
@@ -188,18 +209,35 @@ def _larger(work: _Work, pilots: list[Pilot], fit: Fit, draws: list[int], level:
     return None if excess(larger, pilots, work.sampler.task.budget, spent=work.spent) else larger
 
 
-def _sample(work: _Work, pilots: list[Pilot], draws: list[int], trial: int) -> list[tuple[Magnitude, int]]:
+def _sample(work: _Work, pilots: list[Pilot], draws: list[int], trial: int, spread: np.ndarray) -> list[tuple[Magnitude, int]]:
     """The magnitude at each rank, with the draws that its skew asks for before a normal law can be trusted."""
-    found = []
+    sampled = []
     statistic = work.sampler.task.setting.claim.statistic
     for index, (pilot, n) in enumerate(zip(pilots, draws, strict=True)):
         work.report(f"{n} draws, rank {pilot.rank}", index, len(pilots))
         # A pilot that is enough is the sample. Otherwise fresh draws: keeping the pilot's would tie n to the mean.
         phase = f"sample {trial + 1}" if trial else "sample"
-        values = pilot.values if not trial and n <= len(pilot.values) else work.draw(pilot.rank, phase, n).values
-        found.append((magnitude(pilot.rank, values, statistic), draws_for_tail(values, 1 - SELF_CHECK)))
+        values = pilot.values if not trial and n <= pilot.enough else work.draw(pilot.rank, phase, n).values
+        more = 0 if pilot.looked else _surprise(work, pilot, n, float(spread[index]), magnitude(pilot.rank, values, statistic).spread)
+        if more:
+            values = work.draw(pilot.rank, f"{phase}, wider", more).values
+        sampled.append((magnitude(pilot.rank, values, statistic), draws_for_tail(values, 1 - SELF_CHECK)))
     work.report("fit", len(pilots), len(pilots))
-    return found
+    return sampled
+
+
+def _surprise(work: _Work, pilot: Pilot, draws: int, foretold: float, seen: float) -> int:
+    """Fresh draws for a rank whose spread was extrapolated too small, as many as the budget has for it; 0 where there is no surprise.
+
+    The draws that showed it serve as the look that was spared: only their spread is used.
+    """
+    if not seen > SURPRISE * foretold:
+        return 0
+    wanted = max(LEAST_DRAWS, draws * (seen / foretold) ** 2) if foretold > 0 and math.isfinite(seen) else LEAST_DRAWS
+    budget = work.sampler.task.budget
+    room = math.inf if budget.entries is None else budget.entries / len(work.question.ranks) / pilot.entries
+    left = math.inf if budget.draws is None else budget.draws - work.spent
+    return int(max(0, min(wanted, room, left)))
 
 
 def known_curve(question: Question, sampler: Sampler) -> KnownCurve | None:
@@ -254,6 +292,7 @@ def _sequential(work: _Work, pilots: list[Pilot], spread: np.ndarray, aim: Aim, 
         margin=q.margin, precision=q.precision,
     )  # fmt: skip
     end = run_sequence(inquiry, pilots, spread, aim, work.draw, sampler.task.budget, work.report)
+    work.note_epsilon()
     work.notes += end.notes
     if not math.isfinite(end.half):
         return work.record(end.curve, looks=end.looks)

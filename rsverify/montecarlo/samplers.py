@@ -19,6 +19,7 @@ from rsverify.definitions.claims import Setting
 from rsverify.errors import InputError
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.problem import Problem
+from rsverify.montecarlo.store import Store
 
 WORKERS = min(4, os.cpu_count() or 1)
 T = TypeVar("T")
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Task:
-    """All that does not change between the ranks and phases of an estimate."""
+    """All that does not change between the ranks and phases of an estimate; `store` shares draws with other estimates."""
 
     setting: Setting
     problem: Problem
@@ -34,6 +35,7 @@ class Task:
     lr: float
     seed: int
     budget: Budget
+    store: Store | None = None
 
     def gamma(self, rank: int) -> float:
         return self.setting.rule.gamma(rank, self.alpha)

@@ -23,6 +23,9 @@ from rsverify.statistics.special import normal_tail
 LEAST_DRAWS = 32
 """Fewer make Student's quantiles at 1 - 1e-6 and beyond several times the normal's."""
 
+FEWEST_DRAWS = 12
+"""At a rank of so small a spread that these, Student's quantile paid, know the point: its number is itself a mean over channels."""
+
 SHARE = 0.4
 """Half-width over margin: below 1/2 an on-target estimate has room for 1.5 half-widths of error."""
 
@@ -36,6 +39,14 @@ def draws_for_half_width(spread: float, half: float, level: float, *, least: int
     n = max(least, math.ceil((normal_quantile(level) * spread / half) ** 2))
     # Student's quantile exceeds the normal's by little from 32 draws: it falls as n grows, so one more pass is enough.
     return max(n, math.ceil((student_quantile(level, n - 1) * spread / half) ** 2))
+
+
+def least_draws(spread: float, level: float) -> int:
+    """The fewest draws that a rank of this spread may have: 32, or fewer where those already know the point to 2 %."""
+    for n in range(FEWEST_DRAWS, LEAST_DRAWS):
+        if student_quantile(level, n - 1) * spread <= SHARE * RATIO_MARGIN * math.sqrt(n):
+            return n
+    return LEAST_DRAWS
 
 
 def excess_skew(values: np.ndarray) -> float:

@@ -16,6 +16,14 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.frombuffer(stream_key(seed, *name), dtype=np.uint64)))
 
 
+def bulk_stream(seed: int, *name: str | int) -> np.random.Generator:
+    """As `stream`, by a generator that fills large arrays twice as fast (PCG64DXSM, seeded by the same hash).
+
+    For rows that are drawn by the million; its numbers are not those of `stream`.
+    """
+    return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(stream_key(seed, "bulk", *name), "little")))
+
+
 def stream_key(seed: int, *name: str | int) -> bytes:
     """The sixteen bytes that key `stream`, for a generator outside numpy."""
     text = "\x1f".join([str(int(seed)), *(f"{type(part).__name__}:{part}" for part in name)])

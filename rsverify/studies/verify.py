@@ -238,8 +238,9 @@ def _derive_all(table: _Table) -> Iterator[tuple[str, int, int]]:
 
 
 def _estimate_all(table: _Table, ranks: tuple[int, ...], alpha: float) -> Iterator[tuple[str, int, int]]:
-    from rsverify.montecarlo import estimate
+    from rsverify.montecarlo import Store, estimate
 
+    store = Store()  # one draw of A serves every rule, optimizer and quantity: errors are correlated, and Bonferroni's bound holds
     # Every point of every curve, every exponent, and as many again for training.
     statements = len(table.settings) * 2 * (len(ranks) + 1)
     yield "simulate", 0, len(table.settings)
@@ -248,6 +249,7 @@ def _estimate_all(table: _Table, ranks: tuple[int, ...], alpha: float) -> Iterat
             table.estimated[s.claim] = estimate(
                 s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim), ranks=_simulated(s.claim, ranks), d_in=D_IN, d_out=D_OUT,
                 alpha=alpha, seed=table.made.seed, margin=table.margin, error_budget=ERROR_BUDGET, statements=statements,
+                store=store,
             )  # fmt: skip
         except RsverifyError as error:
             _silence(table, s.claim, "montecarlo", str(error))

@@ -47,7 +47,7 @@ def test_broken_promises_are_seen(monkeypatch, broken: str) -> None:
 
 def test_without_a_truth_nothing_is_calibrated() -> None:
     with pytest.raises(InputError, match="no truth to hold the repeats against"):
-        calibrate("lora", "alpha/r", repeats=20, ranks=(4, 8, 16), d_in=2, d_out=2, precision=5.0)
+        calibrate("lora", "alpha/r", quantity="loss_decrease", repeats=20, ranks=(4, 8, 16), d_in=2, d_out=2, precision=5.0)
     for bad in ({"repeats": 0}, {"repeats": 2.5}, {"level": 1.0}):
         with pytest.raises(InputError, match="expected"):
             calibrate(GAUSSIAN, "alpha/r", **{**ASKED, **bad})

@@ -132,12 +132,14 @@ def test_no_number_depends_on_the_chunk_the_workers_or_the_other_ranks(optimizer
     ranks = (1, 4, 37, 1024, 1500, 2600)
     wide, narrow = (ChannelSampler(_task(optimizer=optimizer, budget=Budget(bytes=b))) for b in (10**8, 8 * 40 * CHANNELS))
     together, apart = wide.nested(ranks, "same", 20), narrow.nested(ranks, "same", 20)
+    # Sums of 2,600 channels and three samples in another order, cancelling by no more than their number.
+    rounding = 2600 * sum_of_products_bound(terms=2600, factors=6, magnitude=1.0)
     for one, other in zip(together, apart, strict=True):
-        # Sums of 2,600 channels and three samples in another order, cancelling by no more than their number.
-        np.testing.assert_allclose(other.values, one.values, rtol=2600 * sum_of_products_bound(terms=2600, factors=6, magnitude=1.0))
+        np.testing.assert_allclose(other.values, one.values, rtol=rounding)
         alone = wide.nested((one.rank,), "same", 20)[0]
         np.testing.assert_array_equal(alone.values, one.values)
-        np.testing.assert_array_equal(wide.nested((one.rank,), "same", 9)[0].values, one.values[:9])
+        # At the edge of a product a row is summed in another order than inside it.
+        np.testing.assert_allclose(wide.nested((one.rank,), "same", 9)[0].values, one.values[:9], rtol=rounding)
     for rank in (3, 1500):
         np.testing.assert_allclose(narrow.sample(rank, "same", 20).values, wide.sample(rank, "same", 20).values, rtol=1e-9)
 

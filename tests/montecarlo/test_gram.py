@@ -15,6 +15,7 @@ from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.engines import Task, sampler_for, silent_engines
 from rsverify.montecarlo.gram import spans
 from rsverify.montecarlo.problem import Problem, make_problem
+from rsverify.statistics.intervals import mean_interval
 
 GAUSSIAN = Adapter("lora-gaussian", "o r, r i -> o i", B=Zero(), A=Gaussian("1/sqrt(i)"))
 
@@ -301,3 +302,23 @@ def test_refusals():
 def test_why_the_engine_is_silent(adapter, reason):
     assert reason in silent_engines(setting(adapter, "alpha/r"))["gram"]
     assert sampler_for(_task(adapter=adapter)).name == "dense"
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("law", [KaimingUniform("i"), Constant(1)])
+@pytest.mark.parametrize(("optimizer", "steps", "samples"), [("sgd", 1, 1), ("momentum:weight_decay=0.1", 2, 3)])
+def test_the_finite_rank_law_is_known_of_every_symmetric_law(law, optimizer, steps, samples):
+    """Three channels of four inputs: the fourth cumulant of uniform entries moves the mean by far more than the interval is wide."""
+    asked = {"optimizer": optimizer, "steps": steps, "probe": "cosine:0.5"}
+    problem = make_problem(2, d_in=4, d_out=3, cosine=0.5, samples=samples)
+
+    def sampler(law):
+        chosen = setting(Adapter("lora-law", "o r, r i -> o i", B=Zero(), A=law), "alpha/r", **asked)
+        return sampler_for(Task(chosen, problem, 3.0, 0.05, 0, Budget()), "gram")
+
+    known = sampler(law).second_moment(3)
+    if not isinstance(law, KaimingUniform):
+        assert known is None
+        return
+    _, (low, high) = mean_interval(sampler(law).sample(3, "law", 60_000).values, 1 - 1e-6)
+    assert low < known < high < sampler(Gaussian("1/sqrt(3*i)")).second_moment(3)

@@ -10,7 +10,7 @@ from rsverify.definitions.claims import setting
 from rsverify.definitions.laws import Gaussian, Zero
 from rsverify.errors import BudgetError
 from rsverify.montecarlo.budget import Budget
-from rsverify.montecarlo.dense.engine import sampler as dense_sampler
+from rsverify.montecarlo.dense import sampler as dense_sampler
 from rsverify.montecarlo.engines import Task, sampler_for
 from rsverify.montecarlo.problem import make_problem
 

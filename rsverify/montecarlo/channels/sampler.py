@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +15,15 @@ from rsverify.errors import InputError
 from rsverify.montecarlo.channels import moves
 from rsverify.montecarlo.gram import spans
 from rsverify.montecarlo.gram.numbers import Factors, mean_component, needs_off_span, off_span_draws, reduced
-from rsverify.montecarlo.gram.rows import CHANNELS, Rows, blocks
+from rsverify.montecarlo.gram.rows import CHANNELS, Block, Rows, blocks
 from rsverify.montecarlo.gram.sampler import lora_factors
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, joined, over_blocks
-from rsverify.statistics.streams import stream
+from rsverify.statistics.streams import bulk_stream, stream
 
 NESTED_DRAWS = 8
 BLOCK_DRAWS = 2048
-BLOCK_ENTRIES = 2**17  # what a block computes with fits in a core's own cache (1 MB)
+BLOCK_ENTRIES = 2**19  # draws of a block share streams, whose making costs what some thousand numbers do
+STEP_ENTRIES = 2**18  # what is computed with at once stays near a core; smaller steps are all overhead
 
 
 def silence(setting: Setting) -> str | None:
@@ -123,40 +125,66 @@ class ChannelSampler(Sampler):
         Where steps are homogeneous in the gradient one running sum serves all ranks, else each has its own. A rank inside a
         block adds that block's part, computed from its start, to the whole blocks before: other ranks change nothing.
         """
-        degree = moves.degree(self.task.setting.optimizer, self.run.steps)
+        degree = self._degree
         scales = {rank: self.task.gamma(rank) * self.spread(rank) for rank in ranks}
-        shared = degree is not None
-        keys = {rank: 0 if shared else rank for rank in ranks}
-        running: dict[int, list[np.ndarray]] = {}
-        found: dict[int, list[np.ndarray]] = {}
+        if degree is None:
+            return self._added(ranks, draws, name, chunk, scales, whole=whole)
+        store, ones = self.task.store, dict.fromkeys(ranks, 1.0)
+
+        def make() -> tuple[np.ndarray, ...]:
+            sums, typical = self._added(ranks, draws, name, chunk, ones, whole=whole)
+            return np.asarray([typical[rank] for rank in ranks]), *(part for rank in ranks for part in sums[rank])
+
+        # The run without its scale is that of every rule.
+        run = self.task.setting.optimizer.text, self.run.lr, self.run.steps, self.run.a_trained, self.quantity, self.run.V.tobytes()
+        key = ("sums", self.rows.key, run, self.run.data.R.tobytes(), self.run.data.R_probe.tobytes(), self.task.seed, name, ranks, draws)
+        typical, *parts = make() if store is None else store.get(key, make)
+        count = len(parts) // len(ranks)
+        sums = {rank: parts[i * count : (i + 1) * count] for i, rank in enumerate(ranks)}
+        scaled = {
+            rank: [part * scales[rank] ** (g + degree * b) for part, (g, b) in zip(sums[rank], self._powers, strict=True)] for rank in ranks
+        }
+        return scaled, {rank: float(size) * scales[rank] for rank, size in zip(ranks, typical, strict=True)}
+
+    def _added(
+        self, ranks: tuple[int, ...], draws: int, name: tuple[str | int, ...], chunk: int, scales: dict[int, float], *, whole: bool
+    ) -> tuple[dict[int, list[np.ndarray]], dict[int, float]]:
+        """As `_sums`, for gradients of these scales; ranks of one scale share a running sum."""
+        running: dict[float, list[np.ndarray]] = {}
+        sums: dict[int, list[np.ndarray]] = {}
         typical = dict.fromkeys(ranks, np.inf)
         for block in blocks(max(ranks)):
-            rng = stream(self.task.seed, "channels", *name, block.number)
             size = block.stop - block.start if whole else min(block.stop, max(ranks)) - block.start
-            step = max(1, min(chunk, BLOCK_ENTRIES // (self._per_channel * size)))
+            step = max(1, min(chunk, STEP_ENTRIES // (self._per_channel * size)))
             here = [rank for rank in ranks if rank > block.start]
-            before = {key: [part.copy() for part in parts] for key, parts in running.items()}
-            for first in range(0, draws, step):
-                held = slice(first, min(draws, first + step))
-                z = self.rows.draw(rng, held.stop - first, size)
-                for key in dict.fromkeys(keys[rank] for rank in here):
-                    mine = [rank for rank in here if keys[rank] == key]
-                    scale = 1.0 if shared else scales[mine[0]]
-                    if any(rank >= block.stop for rank in mine):
-                        self._add(running, key, z, scale, held, draws)
-                    for rank in (rank for rank in mine if rank < block.stop):
-                        self._add(found, rank, z[:, : rank - block.start], scale, held, draws, before=before.get(key))
+            before = {scale: [part.copy() for part in parts] for scale, parts in running.items()}
+            for first, z in zip(range(0, draws, step), self._rows(block, name, size, draws, step), strict=True):
+                held = slice(first, first + len(z))
+                for scale in dict.fromkeys(scales[rank] for rank in here):
+                    alike = [rank for rank in here if scales[rank] == scale]
+                    if any(rank >= block.stop for rank in alike):
+                        self._add(running, scale, z, scale, held, draws)
+                    for rank in (rank for rank in alike if rank < block.stop):
+                        self._add(sums, rank, z[:, : rank - block.start], scale, held, draws, before=before.get(scale))
                 if not first and not block.start:
                     typical.update({rank: self._typical(z[0, :rank], scales[rank]) for rank in ranks})
             for rank in (rank for rank in here if rank == block.stop):
-                found[rank] = [part.copy() for part in running[keys[rank]]]
-        if shared:
-            powers = self._powers
-            found = {
-                rank: [part * scales[rank] ** (g + (degree or 0) * b) for part, (g, b) in zip(parts, powers, strict=True)]
-                for rank, parts in found.items()
-            }
-        return found, typical
+                sums[rank] = [part.copy() for part in running[scales[rank]]]
+        return sums, typical
+
+    def _rows(self, block: Block, name: tuple[str | int, ...], size: int, draws: int, step: int) -> Iterable[np.ndarray]:
+        """The rows of a block of channels, some draws at a time."""
+        rng = bulk_stream(self.task.seed, "channels", *name, block.number)
+        chunks = (self.rows.draw(rng, min(step, draws - first), size) for first in range(0, draws, step))
+        # Sums are kept where they serve every rule; rows hardly narrower than what is drawn for them are as soon drawn again.
+        if self.task.store is None or self._degree is not None or 2 * self.rows.Q.shape[1] > self.rows.drawn:
+            return chunks
+        key = ("rows", self.rows.key, self.task.seed, name, block.number, size, draws, step)
+        return self.task.store.get(key, lambda: tuple(chunks))
+
+    @property
+    def _degree(self) -> int | None:
+        return moves.degree(self.task.setting.optimizer, self.run.steps)
 
     @cached_property
     def _powers(self) -> list[tuple[int, int]]:
@@ -164,7 +192,7 @@ class ChannelSampler(Sampler):
         return [(term.gradients, term.columns) for term in moves.terms(self.run, self.quantity, none, 1.0)]
 
     def _add(
-        self, sums: dict[int, list[np.ndarray]], key: int, z: np.ndarray, scale: float, held: slice, draws: int,
+        self, sums: dict[Any, list[np.ndarray]], key: float, z: np.ndarray, scale: float, held: slice, draws: int,
         *, before: list[np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         parts = moves.terms(self.run, self.quantity, z, scale)

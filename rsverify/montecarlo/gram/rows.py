@@ -6,8 +6,10 @@ and then projected. A block of channels is let go of before the next: memory doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,6 +36,16 @@ def blocks(rank: int) -> Iterator[Block]:
         size = min(start, CHANNELS)
 
 
+def outer_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The sum over channels of a b' for each draw.
+
+    Shapes: a (draws, channels, m), b (draws, channels, n) -> (draws, m, n).
+    """
+    if a.shape[2] * b.shape[2] == 1:  # one product a draw costs more to call than to compute
+        return np.einsum("dc,dc->d", a[:, :, 0], b[:, :, 0])[:, None, None]
+    return np.swapaxes(a, 1, 2) @ b
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of unit spread in the coordinates of an orthonormal basis.
@@ -44,6 +56,11 @@ class Rows:
     law: Law
     Q: np.ndarray
 
+    @cached_property
+    def key(self) -> Hashable:
+        """What the numbers depend on, beside their stream."""
+        return self.law.text(), hashlib.blake2b(self.Q.tobytes(), digest_size=16).digest(), self.Q.shape
+
     @property
     def drawn(self) -> int:
         """Numbers drawn for a channel."""
@@ -53,8 +70,21 @@ class Rows:
         """The coordinates of the rows, (draws, channels, k)."""
         if isinstance(self.law, Gaussian):
             return rng.standard_normal((draws, channels, self.Q.shape[1]))
+        if self.law.standard_uniform:
+            # 2 U - 1 for U on [0, 1): the affine part follows the projection, where there are fewer numbers.
+            z = rng.random((draws * channels, len(self.Q))) @ self._doubled
+            z -= self._column_sums
+            return z.reshape(draws, channels, -1)
         rows = self.law.standard_draw(rng, (draws, channels, len(self.Q)))
         return (rows.reshape(-1, len(self.Q)) @ self.Q).reshape(draws, channels, -1)
+
+    @cached_property
+    def _doubled(self) -> np.ndarray:
+        return 2.0 * self.Q
+
+    @cached_property
+    def _column_sums(self) -> np.ndarray:
+        return self.Q.sum(axis=0)
 
     def bytes_per_draw(self, rank: int) -> int:
         """What the rows of a block hold for one draw: twice, for what is being drawn and its scale; all rows where they depend."""
@@ -67,17 +97,17 @@ class Rows:
         Args: stream gives the generator of a block by its number; whole draws all of the last block, so that its first rows are those
             of larger ranks.
         """
-        found = np.zeros((draws, self.Q.shape[1], self.Q.shape[1]))
+        sums = np.zeros((draws, self.Q.shape[1], self.Q.shape[1]))
         if not self.law.independent:
             rng = stream(0)
             for n in range(draws):
                 z = self.law.standard_draw(rng, (rank, len(self.Q))) @ self.Q
-                found[n] = z.T @ z
-            return found
+                sums[n] = z.T @ z
+            return sums
         for block in blocks(rank):
             rng, channels = stream(block.number), min(rank, block.stop) - block.start
             for first in range(0, draws, chunk):
                 held = slice(first, min(draws, first + chunk))
                 z = self.draw(rng, held.stop - held.start, block.stop - block.start if whole else channels)[:, :channels]
-                found[held] += np.swapaxes(z, 1, 2) @ z
-        return found
+                sums[held] += outer_sums(z, z)
+        return sums

@@ -16,7 +16,7 @@ from rsverify.montecarlo.gram import spans
 from rsverify.montecarlo.gram.numbers import Factors, Seen, needs_off_span, off_span_draws
 from rsverify.montecarlo.gram.rows import CHANNELS, Rows
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
-from rsverify.statistics.streams import stream
+from rsverify.statistics.streams import bulk_stream, stream
 from rsverify.statistics.wishart import NestedWishart, wishart_factor
 from rsverify.statistics.wishart import gram as square
 
@@ -127,8 +127,15 @@ class GramSampler(Sampler):
                 yield square(wishart_factor(min(chunk, draws), k, rank, chi=chi, normal=normal)), off
                 draws -= chunk
             return
+
         # The matrices of a block are small and kept together; it is the rows that come in chunks.
-        yield self.rows.gram(rank, draws, stream=lambda block: stream(seed, "gram", *name, "rows", block), chunk=chunk), off
+        def make() -> tuple[np.ndarray]:
+            return (self.rows.gram(rank, draws, stream=lambda block: bulk_stream(seed, "gram", *name, "rows", block), chunk=chunk),)
+
+        store = self.task.store
+        # Draws come one after another from their streams: fewer are the first of more.
+        long = make() if store is None else store.get(("gram", self.rows.key, seed, *name), make, enough=lambda held: len(held[0]) >= draws)
+        yield long[0][:draws], off
 
     def nested(self, ranks: Sequence[int], phase: str, draws: int) -> list[Sample]:
         check_draws(draws)
@@ -148,7 +155,9 @@ class GramSampler(Sampler):
                 if isinstance(law, Gaussian):
                     return tree.at(rank)
                 rows = self.rows.gram
-                return rows(rank, held, stream=lambda b: stream(seed, "gram", "nested", phase, number, "rows", b), chunk=chunk, whole=True)
+                return rows(
+                    rank, held, stream=lambda b: bulk_stream(seed, "gram", "nested", phase, number, "rows", b), chunk=chunk, whole=True
+                )
 
             # What a probe sees off the span is drawn afresh at each rank: only sums of squares need it.
             return [[self._numbers(rank, matrix(rank), stream(seed, "gram", "nested", phase, number, "off", rank)) for rank in ranks]]
@@ -164,20 +173,27 @@ class GramSampler(Sampler):
         return max(8, 8 * (4 * k * k + 3 * (p + k) * n + n * n + state) + rows)
 
     def second_moment(self, rank: int) -> float | None:
-        claim = self.task.setting.claim
+        claim, law = self.task.setting.claim, self.factors.law
         if (
-            not isinstance(self.factors.law, Gaussian)
+            not law.independent
+            or law.standard_moment(1)
+            or law.standard_moment(3)
             or self._per_draw
             or claim.quantity not in ("output", "update")
             or claim.statistic not in ("rms", "frobenius")
         ):
             return None
-        # E W C W = r (r + 1) C + r tr(C) I for W of Wishart's law with r degrees and symmetric C.
+        # E W C W = m**2 (r (r + 1) C + r tr(C) I) + k r D for a sum W of r independent z z', z = Q'a with entries of a symmetric and
+        # independent, of variance m and fourth cumulant k: D = sum_i q_i (q_i'C q_i) q_i' over the rows of Q. Wishart's law has k = 0.
         state = self._state(rank, claim.steps)
         columns = state.M @ self.data.R_probe
         C = columns @ columns.T
         scale = self.task.gamma(rank) ** 2 * self.spread(rank) ** 4 * rank
-        mean = scale * ((rank + 1) * ((state.P @ C) * state.P).sum() + np.trace(C) * (state.P**2).sum())
+        Q, P = self.data.Q, state.P
+        variance, excess = float(law.standard_moment(2)), float(law.standard_cumulant(4))
+        D = (Q.T * ((Q @ C) * Q).sum(axis=1)) @ Q
+        pairs = (rank + 1) * ((P @ C) * P).sum() + np.trace(C) * (P**2).sum()
+        mean = scale * (variance**2 * pairs + excess * ((P @ D) * P).sum())
         p, n = self.loss.shape[0], columns.shape[1]
         return float(mean if claim.statistic == "frobenius" else mean / (p * n))
 
@@ -189,7 +205,7 @@ class GramSampler(Sampler):
         k, (p, n) = len(self.data.R), self.loss.shape
         block = min(BLOCK_DRAWS, BLOCK_ENTRIES // max(1, k * k + (p + k) * (n + k)))
         if not isinstance(self.factors.law, Gaussian):
-            block = min(block, 8 * BLOCK_ENTRIES // (min(rank, CHANNELS) * (self.rows.drawn + k)))
+            block = min(block, BLOCK_ENTRIES // (min(rank, CHANNELS) * (self.rows.drawn + k)))
         return max(1, block)
 
     def _workers(self, rank: int, draws: int) -> int:
