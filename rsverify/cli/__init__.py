@@ -55,7 +55,7 @@ def main(tokens: list[str] | None = None) -> None:
     try:
         code: Any = app(asked, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
-        complain(_missing(error) if isinstance(error, cyclopts.MissingArgumentError) else str(error))
+        complain(_missing(error, words) if isinstance(error, cyclopts.MissingArgumentError) else str(error))
         code = USAGE
     except (Exception, KeyboardInterrupt) as error:
         code = ended_by(error, words)
@@ -69,12 +69,12 @@ def _default_text(value: Any) -> str | None:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _missing(error: Any) -> str:
+def _missing(error: Any, words: list[str]) -> str:
     """What a verb was not given, and where an example of it stands."""
     verb = " ".join(error.command_chain or ())
-    given = error.keyword or next((token.keyword for token in error.argument.tokens if token.keyword), None)
-    if given is not None:
-        return f"{given} needs a value; `rsverify {verb} --help` shows examples"
+    option = next((word for word in words if word.startswith("-") and word in error.argument.names), None)
+    if option is not None:
+        return f"{option} needs a value; `rsverify {verb} --help` shows examples"
     place = error.argument.index is not None
     name = error.argument.name.lstrip("-").replace("-", "_").upper() if place else error.argument.name
     return f"{verb} needs {name}; `rsverify {verb} --help` shows examples"

