@@ -262,21 +262,24 @@ class Bench:
             for factor in built.factors().values():
                 size = float(factor.double().square().mean().sqrt())
                 step = 0.7 * size if size > 0 else 1 / math.sqrt(max(factor.shape[-1] if factor.ndim else 1, 1))
-                draw = torch.from_numpy(rng.standard_normal(tuple(factor.shape)))
+                draw = torch.from_numpy(rng.standard_normal(tuple(factor.shape))).to(factor.device)
                 factor.add_((step * draw).to(factor.dtype))
 
     def x(self, layer: Layer, n: int = 5, dtype: torch.dtype | None = None) -> Tensor:
         """Inputs (n, d_in)."""
-        return torch.from_numpy(stream(self.seed, "conformance", "x", layer.text).standard_normal((n, layer.d_in))).to(dtype or self.dtype)
+        x = stream(self.seed, "conformance", "x", layer.text).standard_normal((n, layer.d_in))
+        return torch.from_numpy(x).to(torch.get_default_device(), dtype or self.dtype)
 
     def v(self, layer: Layer, n: int = 5) -> Tensor:
         """Gradients in the outputs (n, d_out)."""
-        return torch.from_numpy(stream(self.seed, "conformance", "v", layer.text).standard_normal((n, layer.d_out))).to(self.dtype)
+        v = stream(self.seed, "conformance", "v", layer.text).standard_normal((n, layer.d_out))
+        return torch.from_numpy(v).to(torch.get_default_device(), self.dtype)
 
     def like(self, factor: Tensor, name: str) -> Tensor:
         """A direction to move a factor in, of the factor's own size."""
         size = float(factor.detach().double().square().mean().sqrt()) or 1.0
-        return torch.from_numpy(size * stream(self.seed, "conformance", "like", name).standard_normal(tuple(factor.shape))).to(factor.dtype)
+        values = size * stream(self.seed, "conformance", "like", name).standard_normal(tuple(factor.shape))
+        return torch.from_numpy(values).to(factor.device, factor.dtype)
 
     def require_linear(self, built: Built) -> tuple[Tensor, Tensor]:
         """Weight and bias of the layer's function; skips where it is none of x alone, or not affine."""

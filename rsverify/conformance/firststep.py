@@ -102,7 +102,7 @@ def glance(bench: Bench) -> FirstStep:
 def _simulate(bench: Bench, *, pilot_alone: bool = False) -> FirstStep:
     layer, ranks = _place(bench)
     problem = make_problem(bench.seed, d_in=layer.d_in, d_out=layer.d_out, cosine=1.0)
-    x, v = (torch.from_numpy(value).to(bench.dtype) for value in (problem.x, problem.v))
+    x, v = (torch.from_numpy(value).to(torch.get_default_device(), bench.dtype) for value in (problem.x, problem.v))
     level = level_for(bench.error_budget, STATEMENTS)
     pilots = [_draws(bench, layer, rank, x, v, "pilot", PILOT) for rank in ranks]
     identical = all(bool((values == values[0]).all()) for pilot in pilots for values in pilot.values())

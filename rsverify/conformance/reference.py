@@ -51,8 +51,8 @@ class Algebra:
     def unit_weight(self, built: Built) -> Tensor:
         """The contraction of the factors without any scale (d_out, d_in), in float64."""
         assert isinstance(self.adapter, Adapter)
-        arrays = {name: value.detach().double().numpy() for name, value in self.factors(built).items()}
-        return torch.from_numpy(contraction(self.adapter, arrays, built.layer.d_out, built.layer.d_in))
+        arrays = {name: value.detach().double().cpu().numpy() for name, value in self.factors(built).items()}
+        return torch.from_numpy(contraction(self.adapter, arrays, built.layer.d_out, built.layer.d_in)).to(built.W.device)
 
     def added(self, built: Built, gamma: float) -> Tensor:
         """What the adapter must add to the pretrained weight, in float64."""

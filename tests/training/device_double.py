@@ -61,7 +61,7 @@ def _read(what: str) -> None:
     if not _watching:
         return
     frames = [frame for frame in traceback.extract_stack() if "/rsverify/" in frame.filename or "/tests/" in frame.filename]
-    place = next((f"{f.filename}:{f.lineno} {f.line}" for f in reversed(frames) if not f.filename.endswith("device_double.py")), "?")
+    place = next((f"{f.filename}:{f.lineno} {f.line}" for f in reversed(frames) if f.filename != __file__), "?")
     for reads in _watching:
         reads.places.append(f"{what} at {place}")
 
@@ -82,6 +82,15 @@ class OnDevice(torch.Tensor):
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"OnDevice({self.inner!r})"
+
+    @property
+    def data(self) -> OnDevice:
+        return self.detach()
+
+    @data.setter
+    def data(self, value: OnDevice) -> None:
+        torch.Tensor.data.__set__(self, value)
+        self.inner = value.inner
 
     def untyped_storage(self) -> Any:
         return self.inner.untyped_storage()
@@ -113,19 +122,22 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             if value.dim() > 0:
                 raise Mixed(f"{name}: a tensor of the host, shape {tuple(value.shape)}, met one of the device")
     target = kwargs.get("device")
-    leaves_for_host = target is not None and torch.device(target).type == "cpu"
-    if leaves_for_host or (name == "aten::copy_" and not isinstance(args[0], OnDevice)):
+    leaves = target is not None and torch.device(target).type != NAME
+    if (leaves and torch.device(target).type == "cpu") or (name == "aten::copy_" and not isinstance(args[0], OnDevice)):
         _read(f"{name} (a copy to the host)")
     inner_args, inner_kwargs = pytree.tree_map_only(OnDevice, lambda value: value.inner, (args, kwargs))
-    if target is not None:
+    if target is not None and not leaves:
         inner_kwargs["device"] = torch.device("cpu")
     result = func(*inner_args, **inner_kwargs)
-    if leaves_for_host:
+    if leaves:
         return result.clone() if any(result is value for value in pytree.tree_leaves(inner_args)) else result
     written = _written(func, args, kwargs)
     if written is not None:
         for value in written if isinstance(written, tuple) else (written,):
-            assert value.shape == value.inner.shape, f"{name} gave its result another shape: the double cannot follow; make it a factory"
+            if not isinstance(value, OnDevice):
+                continue
+            if value.shape != value.inner.shape or value.stride() != value.inner.stride():  # as squeeze_ does, or arange into an empty one
+                torch.Tensor.data.__set__(value, OnDevice(value.inner))
         return written
     return pytree.tree_map_only(torch.Tensor, OnDevice, result)
 
@@ -150,19 +162,6 @@ def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> On
     return OnDevice(torch.empty_strided(size, stride, dtype=dtype or torch.get_default_dtype()))
 
 
-FACTORIES = (
-    "arange", "arange.start", "arange.start_step", "eye", "eye.m", "linspace", "randperm", "randperm.generator", "scalar_tensor",
-    "tril_indices", "triu_indices",
-)  # fmt: skip
-"""Factories that torch would write as `empty` and a resize of it, which a wrapper cannot follow."""
-
-
-def _factory(name: str) -> Any:
-    packet, _, overload = name.partition(".")
-    op = getattr(getattr(torch.ops.aten, packet), overload or "default")
-    return lambda *args, device=None, **kwargs: OnDevice(op(*args, **kwargs, device=torch.device("cpu")))
-
-
 def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """The copy of `torch.tensor(numbers, device=...)`, which torch makes below `__torch_dispatch__`."""
     if not isinstance(target, OnDevice):
@@ -184,6 +183,4 @@ def device() -> torch.device:
         _library.impl("empty.memory_format", _empty, "PrivateUse1")
         _library.impl("empty_strided", _empty_strided, "PrivateUse1")
         _library.impl("_copy_from", _copy_from, "PrivateUse1")
-        for name in FACTORIES:
-            _library.impl(name, _factory(name), "PrivateUse1")
     return torch.device(NAME, 0)

@@ -8,7 +8,7 @@ of an adapter is materialised. Kept transposed (r rows), all draws of a rank sha
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -50,12 +50,12 @@ class FirstSteps:
     gradient_down: np.ndarray
     median: np.ndarray
 
-    @classmethod
-    def empty(cls, layers: int, ranks: int, draws: int) -> FirstSteps:
-        def zeros() -> np.ndarray:
-            return np.zeros((layers, ranks, draws))
 
-        return cls(zeros(), zeros(), zeros(), zeros(), zeros(), np.zeros((layers, ranks)))
+def _zeros(capture: Capture, ranks: int, draws: int) -> dict[str, Tensor]:
+    """The fields of `FirstSteps` on the device where they are computed: the host reads them once, when all are there."""
+    shape, device = (len(capture.layers), ranks, draws), capture.layers[0].G.device
+    names = [field.name for field in fields(FirstSteps)]
+    return {name: torch.zeros(shape[:2] if name == "median" else shape, dtype=torch.float64, device=device) for name in names}
 
 
 def first_steps(
@@ -75,7 +75,7 @@ def first_steps(
     Args: factors names (up, down), up zero at init; context=False leaves out what only the rms rows need.
     """
     _, down = factors
-    found = {key: FirstSteps.empty(len(capture.layers), len(ranks), draws) for key in units}
+    sums = {key: _zeros(capture, len(ranks), draws) for key in units}
     for i, layer in enumerate(capture.layers):
         d_out, d_in = layer.G.shape
         for j, rank in enumerate(ranks):
@@ -89,17 +89,17 @@ def first_steps(
                     ]
                 )
                 A = torch.from_numpy(drawn).to(layer.G.device, layer.G.dtype)
-                _chunk(layer, A, units, found, place=(i, j, part), context=context)
+                _chunk(layer, A, units, sums, place=(i, j, part), context=context)
             if progress:
                 progress(i * len(ranks) + j + 1, len(capture.layers) * len(ranks))
-    return found
+    return {key: FirstSteps(**{name: value.cpu().numpy() for name, value in sums[key].items()}) for key in units}
 
 
 def _chunk(
     layer: LayerProbe,
     A: Tensor,
     units: Mapping[Hashable, Unit],
-    found: dict[Hashable, FirstSteps],
+    sums: Mapping[Hashable, Mapping[str, Tensor]],
     *,
     place: tuple[int, int, slice],
     context: bool,
@@ -107,7 +107,7 @@ def _chunk(
     """Shapes: A (draws, r, d_in)."""
     i, j, part = place
     H = A @ layer.G.T  # (draws, r, d_out)
-    gradient, median = _square(H), H[0].abs().median().item()
+    gradient, median = _square(H), H[0].abs().median()
     # Two ways to the same norms: r x r Gram matrices, or the d_out x d_in product S A. The cheaper one by multiplications.
     r, d_in, d_out = A.shape[1], A.shape[2], H.shape[2]
     grams = d_in * r * (d_in + 2 * r) + len(units) * (2 * r * r * d_out + r * d_out * d_out)
@@ -118,19 +118,19 @@ def _chunk(
     for key, unit in units.items():
         gamma = unit.gammas[j]
         S = unit.optimizer.option("lr_ratio") * first_step(unit.optimizer, gamma * H)
-        into = found[key]
-        into.gradient[i, j, part] = gradient.cpu()
-        into.median[i, j] = median
-        into.decrease[i, j, part] = (H * S).sum((1, 2)).cpu()
+        into = sums[key]
+        into["gradient"][i, j, part] = gradient
+        into["median"][i, j] = median
+        into["decrease"][i, j, part] = (H * S).sum((1, 2))
         if not context:
             continue
-        into.gradient_down[i, j, part] = _square(S @ layer.G).cpu()
+        into["gradient_down"][i, j, part] = _square(S @ layer.G)
         if AXXA is not None and AA is not None:
             update, backward = (AXXA * (S @ S.mT)).sum((1, 2)), (AA * ((S @ layer.VV) @ S.mT)).sum((1, 2))
         else:
             M = S.mT @ A
             update, backward = ((M @ layer.XX) * M).sum((1, 2)), ((layer.VV @ M) * M).sum((1, 2))
-        into.update[i, j, part], into.input_gradient[i, j, part] = update.cpu(), backward.cpu()
+        into["update"][i, j, part], into["input_gradient"][i, j, part] = update, backward
 
 
 def _square(values: Tensor) -> Tensor:

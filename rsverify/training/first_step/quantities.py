@@ -9,6 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import torch
 
 from rsverify.definitions.rules import ScalingRule
 from rsverify.errors import RuleError
@@ -34,8 +35,9 @@ def per_layer(
     up, down = factors
     at = (claim.quantity, claim.statistic)
     g = gammas[None, :, None]
-    V = np.array([layer.V.norm().item() for layer in capture.layers])[:, None, None]
-    X = np.array([layer.X.norm().item() for layer in capture.layers])[:, None, None]
+    # One read of the device for all layers.
+    norms = torch.stack([torch.stack([layer.V.norm(), layer.X.norm()]) for layer in capture.layers]).double().cpu().numpy()
+    V, X = norms[:, 0, None, None], norms[:, 1, None, None]
     rows = np.array([layer.V.shape[1] for layer in capture.layers])[:, None, None]
     columns = np.array([layer.X.shape[1] for layer in capture.layers])[:, None, None]
     tokens = np.array([layer.tokens for layer in capture.layers])[:, None, None]

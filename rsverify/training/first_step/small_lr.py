@@ -73,27 +73,32 @@ def loss_decrease_check(
     up, down = factors
     seen = capture(problem)
     shape = (draws, len(ranks))
-    deviation, half, practical = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    # Rows: deviation, deviation at half the lr, decrease at the practical lr; kept on the device and read by the host once.
+    measured = torch.zeros((3, *shape), dtype=torch.float64, device=seen.layers[0].G.device)
     for draw in range(draws):
         for j, rank in enumerate(ranks):
             gamma = rule.gamma(rank, alpha)
             modules = build_adapters(problem.model, adapter, rank=rank, gamma=gamma, targets=problem.targets, seed=seed, draw=draw)
-            directions, first_order = {}, 0.0
+            directions: dict[str, torch.Tensor] = {}
+            first_order = measured.new_zeros(())
             for layer in seen.layers:
                 g = gamma * layer.G @ modules[layer.name].factor(down).detach().T
                 directions[layer.name] = optimizer.option("lr_ratio") * first_step(optimizer, g)
-                first_order += float((g * directions[layer.name]).sum())
+                first_order += (g * directions[layer.name]).sum()
 
-            def decrease(lr: float, modules: dict[str, AdapterModule] = modules, directions: dict[str, torch.Tensor] = directions) -> float:
+            def decrease(
+                lr: float | torch.Tensor, modules: dict[str, AdapterModule] = modules, directions: dict[str, torch.Tensor] = directions
+            ) -> torch.Tensor:
                 with attach(problem.model, modules), torch.no_grad():
                     for name, module in modules.items():
                         module.factor(up).copy_(-lr * directions[name])
-                    return seen.loss - problem.loss().item()
+                    return seen.loss - problem.loss().double()
 
             small = RELATIVE_DECREASE * seen.loss / first_order
-            deviation[draw, j] = decrease(small) / (small * first_order) - 1
-            half[draw, j] = decrease(small / 2) / (small / 2 * first_order) - 1
-            practical[draw, j] = decrease(practical_lr)
+            measured[0, draw, j] = decrease(small) / (small * first_order) - 1
+            measured[1, draw, j] = decrease(small / 2) / (small / 2 * first_order) - 1
+            measured[2, draw, j] = decrease(practical_lr)
+    deviation, half, practical = measured.cpu().numpy()
     exponent = None
     if (practical > 0).all() and len(ranks) > 1:
         exponent = float((np.log(practical) @ slope_weights(np.log(ranks).tolist())).mean())
