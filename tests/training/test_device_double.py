@@ -52,7 +52,7 @@ def waits(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
 
 
 def mixes(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    return output + torch.zeros(output.shape, dtype=output.dtype)
+    return output + torch.zeros(output.shape, dtype=output.dtype, device="cpu")
 
 
 def planted_task(device: torch.device | str, plant: Callable[..., Any] | None = None) -> Any:
