@@ -200,8 +200,8 @@ def test_the_checks_run_whole_on_the_device(double):
 def test_the_checks_catch_what_is_planted(double):
     _, places = run_checks(double, waits, ["check_merge_function"])
     assert any("_local_scalar_dense" in place for place in places)
-    answers, _ = run_checks(double, mixes, ["check_merge_function"])
-    assert answers["check_merge_function"] == "failed"
+    answers, _ = run_checks(double, mixes, ["check_build_module"])
+    assert answers["check_build_module"] == "failed"
 
 
 @pytest.mark.parametrize(
