@@ -16,6 +16,9 @@ _SIMULATION = (
     "rsverify/montecarlo", "rsverify/definitions", "rsverify/statistics", "rsverify/expressions.py", "rsverify/powerlaw.py",
 )  # fmt: skip
 ROOMS = {
+    "adversary": (
+        "benchmarks/adversary.py", "benchmarks/_autograd.py", "benchmarks/_random_cases.py", "rsverify/symbolic", *_SIMULATION,
+    ),
     "calibration": ("benchmarks/calibration.py", *_SIMULATION),
     "estimate": ("benchmarks/estimate.py", *_SIMULATION),
     "montecarlo": ("benchmarks/montecarlo.py", *_SIMULATION),
