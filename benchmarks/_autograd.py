@@ -215,6 +215,8 @@ def direction(q: Question, name: str, g: Tensor, w: Tensor, norm: Tensor, memory
         size = torch.clamp(_rms(w), min=o["eps2"])
         return size * min(rate, t**-0.5) * u / torch.clamp(_rms(u) / o["d"], min=1.0)
     if optimizer in ("muon", "muon-torch"):
+        if g.ndim != 3:
+            raise ValueError(f"{optimizer} orthogonalises matrices")
         m = running("m", g, o["momentum"], 1.0)
         u, values, w_ = torch.linalg.svd(g + o["momentum"] * m, full_matrices=False)
         # Below the rounding of the largest, a singular value is zero.

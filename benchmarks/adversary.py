@@ -69,7 +69,7 @@ def judged(number: int, *, seed: int) -> dict[str, Any]:
         if prediction is not None:
             _hold_theory(asked, prediction, record)
         _hold_engines(asked, record)
-    except (FloatingPointError, torch.linalg.LinAlgError) as error:
+    except (ArithmeticError, ValueError, torch.linalg.LinAlgError) as error:
         record["unjudged"] = f"the adversary itself: {error}"
     record["total_seconds"] = round(time.perf_counter() - start, 2)
     return record

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class RsverifyError(Exception):
@@ -37,21 +41,23 @@ class UnknownName(RsverifyError, KeyError):
 class NotDerivable(RsverifyError):
     """The symbolic witness cannot speak, and says why; a guess is never an answer.
 
-    `reason` is one sentence; `core` is the multilinear adapter inside that can be derived, or None.
+    `reason` is one sentence; `core` is the multilinear adapter inside that can be derived, or None; `instead` is the call that
+    simulates the answer.
     """
 
-    def __init__(self, reason: str, core: Any = None) -> None:
-        self.reason, self.core = reason, core
+    def __init__(self, reason: str, core: Any = None, instead: str = "") -> None:
+        self.reason, self.core, self.instead = reason, core, instead
         hint = f"; its multilinear core {core.name!r} can be derived" if core is not None else ""
-        super().__init__(f"not derivable, because {reason}{hint}")
+        simulated = f"; simulate it: {instead}" if instead else ""
+        super().__init__(f"not derivable, because {reason}{hint}{simulated}")
 
 
 class BudgetError(RsverifyError):
     """What was asked for costs more than the budget allows; `needed` and `allowed` are in `unit`."""
 
-    def __init__(self, message: str, *, needed: float, allowed: float, unit: str) -> None:
-        self.needed, self.allowed, self.unit = needed, allowed, unit
-        super().__init__(message)
+    def __init__(self, message: str, *, needed: float, allowed: float, unit: str, instead: str = "") -> None:
+        self.message, self.needed, self.allowed, self.unit = message, needed, allowed, unit
+        super().__init__(f"{message}; simulate it: {instead}" if instead else message)
 
 
 class Diverged(RsverifyError):
@@ -67,6 +73,24 @@ class Diverged(RsverifyError):
 
 class CheckpointError(RsverifyError):
     """A checkpoint whose bytes are not those that its manifest names."""
+
+
+def known_arguments(function: F) -> F:
+    """The function, refusing an argument that it does not have with the names nearest to it.
+
+    Raises: InputError.
+    """
+    known = [name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+
+    @functools.wraps(function)
+    def checked(*args: Any, **named: Any) -> Any:
+        for name in named:
+            if name not in known and not open_ended:
+                raise InputError(f"{function.__name__}() has no argument {name}={suggest(name, known)}")
+        return function(*args, **named)
+
+    return cast(F, checked)
 
 
 def refuse_no_workers(workers: int | None) -> None:

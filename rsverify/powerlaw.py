@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from fractions import Fraction
 
-from rsverify.errors import RuleError
+from rsverify.errors import InputError, RuleError
 from rsverify.expressions import Expression, place
 
 NAMED_RULES = {
@@ -16,6 +16,49 @@ NAMED_RULES = {
     "square": "alpha/r**2",
 }
 """The scaling rules that have a name, as texts of the grammar."""
+
+
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Of a factor, spread or alpha that is computed with: an update holds its square, a variance eighth powers, and these must be floats."""
+_TRIED = (*range(1, 257), *(2**k for k in range(9, 41)))
+"""Ranks at which a rule is tried before its power of r is read."""
+
+
+def refuse_unusable(expression: Expression, *, alpha: float = 20.0) -> None:
+    """Refuse a rule that is zero, negative, complex or undefined at some rank: it scales nothing, whatever its power of r.
+
+    Raises: RuleError with the first such rank.
+    """
+    import numpy as np
+
+    ranks = np.array(_TRIED, dtype=np.float64)
+    try:
+        values = np.broadcast_to(np.asarray(expression.evaluate({"r": ranks, "alpha": alpha})), ranks.shape)
+    except (ArithmeticError, ValueError):
+        values = np.full(ranks.shape, np.nan)
+    bad = ~((values.real > 0) & np.isfinite(values.real) & (values.imag == 0))
+    for r in (_TRIED[at] for at in np.flatnonzero(bad)):
+        if problem := _problem(expression, r, alpha):
+            raise RuleError(
+                f"rule={expression.text!r} {problem} at r={r}, alpha={alpha:g}; expected a positive finite number at every rank"
+            )
+
+
+def _problem(expression: Expression, r: int, alpha: float) -> str:
+    """What is wrong with a value at a rank, told exactly: floats alone may have run out of range; empty where nothing is."""
+    import sympy as sp
+
+    try:
+        value = expression.to_sympy({"r": sp.Integer(r), "alpha": sp.nsimplify(alpha, rational=True)})
+    except InputError:
+        return ""  # too large to say: refused where its numbers are asked for
+    if value.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
+        return "divides by zero or is not finite"
+    if value.is_zero:
+        return "is zero"
+    if value.is_real is False:
+        return "is complex"
+    return "is negative" if value.is_negative else ""
 
 
 def leading_power(expression: Expression, name: str) -> Fraction:

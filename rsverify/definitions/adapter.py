@@ -299,5 +299,8 @@ def _validate(adapter: Adapter) -> None:
         try:
             # Only a factor that absorbs the scaling factor knows it.
             law.spread.require_names({"r", "d_in", "d_out", *known, *({"gamma"} if law.absorbs_gamma else ())})
+            law.refuse_spread(law.spread.names)
         except InputError as error:
             raise AdapterError(f"adapter {adapter.name!r}: spread of factor {name}: {error}") from None
+        except AdapterError as error:
+            raise AdapterError(f"adapter {adapter.name!r}, factor {name}: {error}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -18,6 +18,7 @@ import numpy as np
 
 from rsverify.errors import AdapterError
 from rsverify.expressions import Expression
+from rsverify.powerlaw import LARGEST, SMALLEST
 
 
 def _formula(value: float | int | str | Expression) -> Expression:
@@ -27,6 +28,9 @@ def _formula(value: float | int | str | Expression) -> Expression:
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Expression:
     return Expression(text)
+
+
+_USABLE = f"zero or a number from {SMALLEST:g} to {LARGEST:g}"
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,46 @@ class Law(ABC):
         """The spread as a number at given sizes."""
         if self.absorbs_gamma and not sizes.get("gamma", 0.0) > 0:
             raise AdapterError(f"law {self.text()} starts with 1/sqrt(gamma), but gamma={sizes.get('gamma')}; expected a positive number")
-        value = float(self.spread.evaluate({name: float(size) for name, size in sizes.items()}))
-        if not math.isfinite(value):
-            raise AdapterError(f"law {self.text()} has spread {value} at {dict(sizes)}; expected a finite number")
+        value, problem = self._spread_at(sizes)
+        if problem:
+            raise AdapterError(f"law {self.text()} {problem} at {dict(sizes)}; expected {_USABLE}")
         return value
+
+    def _spread_at(self, sizes: Mapping[str, float]) -> tuple[float, str]:
+        """The spread at given sizes, and what is wrong with it in words; empty where nothing is."""
+        try:
+            value = self.spread.evaluate({name: float(size) for name, size in sizes.items()})
+        except ZeroDivisionError:
+            return math.nan, "divides by zero"
+        except (ArithmeticError, ValueError) as error:
+            return math.nan, f"has a spread that cannot be computed ({error})"
+        if isinstance(value, complex):
+            return math.nan, f"has spread {value:.3g}, which is complex,"
+        value = float(value)
+        if value and not SMALLEST <= abs(value) <= LARGEST:
+            return value, f"has spread {value:g}, whose powers leave the range of floats,"
+        if not math.isfinite(value):
+            return value, f"has spread {value}"
+        return value, f"has spread {value:g} below zero" if value < 0 and not self.signed else ""
+
+    @property
+    def signed(self) -> bool:
+        """Whether the spread may be negative: where it is the value of the entries itself."""
+        return False
+
+    def refuse_spread(self, names: Iterable[str]) -> None:
+        """Refuse a spread that is of no use at any of many sizes, before anything is asked of it.
+
+        Args: names are the sizes that it may use. Raises: AdapterError.
+        """
+        names = list(names)
+        problems = [
+            self._spread_at(dict(zip(names, (base + step * k for k in range(len(names))), strict=True)))[1]
+            for base in (1.0, 2.0, 7.0, 64.0, 1000.0)
+            for step in (0.0, 3.0, 500.0)
+        ]
+        if all(problems):
+            raise AdapterError(f"law {self.text()} {problems[0].rstrip(',')} at every size that was tried; expected {_USABLE}")
 
     def standard_cumulant(self, order: int) -> Fraction:
         """The cumulant of the standard variable, from its moments."""
@@ -127,6 +167,10 @@ class Constant(Law):
     @property
     def spread(self) -> Expression:
         return _formula(self.value)
+
+    @property
+    def signed(self) -> bool:
+        return True
 
     def standard_moment(self, order: int) -> Fraction:
         return Fraction(1)
@@ -317,6 +361,10 @@ class Frozen(Law):
     @property
     def independent(self) -> bool:
         return self.law.independent
+
+    @property
+    def signed(self) -> bool:
+        return self.law.signed
 
     @property
     def absorbs_gamma(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rsverify.errors import InputError
 
@@ -16,6 +16,8 @@ def parse_ranks(text: str | Sequence[int]) -> tuple[int, ...]:
 
     Raises: InputError for zero, negative, repeated, fractional or unsorted ranks.
     """
+    if not isinstance(text, str | Iterable):
+        raise InputError(f"ranks={text!r} is one number; expected several, e.g. [4, 16, 64]; {_SHAPE}")
     found: list[int] = []
     parts = text.split(",") if isinstance(text, str) else list(text)
     for part in parts:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from rsverify.errors import InputError, RuleError, UnknownName
 from rsverify.expressions import Expression
-from rsverify.powerlaw import NAMED_RULES, leading_power
+from rsverify.powerlaw import LARGEST, NAMED_RULES, SMALLEST, leading_power, refuse_unusable
 
 ALPHA = 20.0
 """Default alpha: no rank in use equals it, because r == alpha hides scaling bugs."""
@@ -76,8 +76,15 @@ class ScalingRule:
     __call__ = gamma
 
     def at(self, ranks: Sequence[int], alpha: float = ALPHA) -> list[float]:
-        """The factor at each rank, refused before work starts where one of them is of no use."""
-        return [self.gamma(r, alpha) for r in ranks]
+        """The factor at each rank, refused before work starts where one of them is of no use, or out of the range that is computed with."""
+        factors = [self.gamma(r, alpha) for r in ranks]
+        for r, factor in zip(ranks, factors, strict=True):
+            if not SMALLEST <= factor <= LARGEST:
+                raise RuleError(
+                    f"rule={self.text!r} is {factor:.3g} at r={r}, alpha={alpha:g}: its powers leave the range of floats, so that what is"
+                    f" there would look like nothing; expected between {SMALLEST:g} and {LARGEST:g}: take another alpha or smaller ranks"
+                )
+        return factors
 
     @cached_property
     def power(self) -> Fraction:
@@ -90,6 +97,7 @@ class ScalingRule:
                 f"rule={self.text!r} is a callable: its power of r cannot be read off, and no finite number of values proves one. "
                 f'{self._seen_power()}give the rule as text, e.g. "alpha/r**0.75", or ask estimate, which needs no power'
             )
+        refuse_unusable(self.expression)
         return -leading_power(self.expression, "r")
 
     def _seen_power(self) -> str:

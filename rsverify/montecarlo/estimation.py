@@ -11,7 +11,7 @@ from rsverify.definitions.claims import Setting, data_quantities, setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.rules import ScalingRule
-from rsverify.errors import BudgetError, InputError
+from rsverify.errors import BudgetError, InputError, known_arguments
 from rsverify.montecarlo.budget import Budget
 from rsverify.montecarlo.dense.observables import check_askable
 from rsverify.montecarlo.engines import sampler_for
@@ -20,6 +20,7 @@ from rsverify.montecarlo.problem import make_problem
 from rsverify.montecarlo.procedure import Progress, Question, answer
 from rsverify.montecarlo.samplers import Task
 from rsverify.montecarlo.store import Store
+from rsverify.powerlaw import LARGEST, SMALLEST
 from rsverify.records import Estimate, Prediction
 from rsverify.statistics.design import LEAST_DRAWS
 from rsverify.statistics.intervals import level_for
@@ -28,6 +29,7 @@ RANKS = tuple(2**k for k in range(2, 17))
 LEARNING_RATE = 1e-3
 
 
+@known_arguments
 def estimate(
     adapter: Adapter | str | Build,
     rule: ScalingRule | str | Callable[[float, float], float],
@@ -136,6 +138,8 @@ def _check(ranks: tuple[int, ...], whole: dict[str, int], positive: dict[str, fl
     for name, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name}={value!r}; expected a positive finite number")
+        if value is not None and not SMALLEST <= value <= LARGEST:
+            raise InputError(f"{name}={value!r}; expected a number from {SMALLEST:g} to {LARGEST:g}: powers of any other leave floats")
     if not 0 < error_budget < 1:
         raise InputError(f"error_budget={error_budget!r}; expected a rate between 0 and 1, e.g. 1e-6")
 

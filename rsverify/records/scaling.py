@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rsverify.errors import RuleError, UnknownName
 from rsverify.expressions import Expression
-from rsverify.powerlaw import NAMED_RULES, leading_power
+from rsverify.powerlaw import NAMED_RULES, leading_power, refuse_unusable
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ def decay_exponent(rule: Any) -> Fraction:
         text = rule.strip()
         if text.isidentifier() and text not in {"r", "alpha", *NAMED_RULES}:
             raise UnknownName("rule", text, NAMED_RULES)
-        return -leading_power(Expression(NAMED_RULES.get(text, text)).require_names({"r", "alpha"}), "r")
+        expression = Expression(NAMED_RULES.get(text, text)).require_names({"r", "alpha"})
+        refuse_unusable(expression)
+        return -leading_power(expression, "r")
     if not isinstance(rule, bool) and hasattr(rule, "power"):
         return rule.power
     raise RuleError(f"rule={rule!r} is a {type(rule).__name__}: its power of r cannot be read; give it as text, e.g. alpha/sqrt(r)")

@@ -12,7 +12,7 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ScalingRule, as_rule
-from rsverify.errors import InputError, NotDerivable, RuleError
+from rsverify.errors import InputError, NotDerivable, RuleError, known_arguments
 from rsverify.studies.transfer_simulated import default_widths, simulated_rate
 from rsverify.studies.transfer_widths import Widths, layer_widths
 from rsverify.symbolic.answers.explain import power_text
@@ -79,6 +79,7 @@ class Transfer:
     widths: tuple[Widths, ...] = ()
 
 
+@known_arguments
 def transfer(
     adapter: Adapter | str = "lora",
     *,

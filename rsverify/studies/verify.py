@@ -16,9 +16,10 @@ from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
-from rsverify.errors import InputError, NotDerivable, RsverifyError, suggest
+from rsverify.errors import InputError, NotDerivable, RsverifyError, known_arguments, suggest
 from rsverify.files.locks import one_writer
 from rsverify.files.writing import writable_folder
+from rsverify.powerlaw import LARGEST, SMALLEST
 from rsverify.records import Claim, Estimate, Measurement, Outcome, Prediction, Provenance, Row, Stability, Verdict
 from rsverify.report.provenance import provenance
 from rsverify.report.results import write_results
@@ -103,6 +104,7 @@ class _Table:
         return Verdict(answer, complete, rows, made, self.question, words, (*self.remarks, *notes(rows)))
 
 
+@known_arguments
 def verify(
     adapter: Adapter | str = "lora",
     rules: Sequence[ScalingRule | str | Callable[[float, float], float]] | ScalingRule | str = RULES,
@@ -139,7 +141,7 @@ def verify(
     settings = _settings(adapter, asked_rules, asked_optimizers, expect=expect, quantity=quantity)
     if quick:
         settings = tuple(s for s in settings if expect is not None or is_headline(s.claim))
-    _refuse(asked_rules, estimate_ranks, alpha=alpha, margin=margin, seed=seed)
+    _refuse(asked_rules, asked_optimizers, estimate_ranks, alpha=alpha, margin=margin, seed=seed)
     folder = writable_folder(out) if out is not None else None
     refuse_device(device)
     if not quick and problem is None:
@@ -190,15 +192,20 @@ def _settings(
     return tuple(setting(adapter, rule, optimizer=optimizer, **a) for optimizer in optimizers for rule in rules for a in asked)
 
 
-def _refuse(rules: Sequence[ScalingRule], ranks: Sequence[int], *, alpha: float, margin: float, seed: int) -> None:
+def _refuse(
+    rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], ranks: Sequence[int], *, alpha: float, margin: float, seed: int
+) -> None:
     if len(ranks) < 2:
         raise InputError(f"ranks={list(ranks)}: an exponent needs at least two ranks, better five")
-    if not alpha > 0:
-        raise InputError(f"alpha={alpha}; expected a positive number")
+    if not SMALLEST <= alpha <= LARGEST:
+        raise InputError(f"alpha={alpha}; expected a positive number from {SMALLEST:g} to {LARGEST:g}: powers of any other leave floats")
     if not 0 < margin < 0.25:
         raise InputError(f"margin={margin}; expected 0 < margin < 0.25: rules in use differ by 1/2, a wider margin cannot tell them apart")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}; expected a whole number from 0")
+    for kind, texts in (("rule", [rule.text for rule in rules if rule.function is None]), ("optimizer", [o.text for o in optimizers])):
+        if twice := sorted({text for text in texts if texts.count(text) > 1}):
+            raise InputError(f"{kind} {twice[0]!r} is given twice: its rows would count twice; give each once")
     for rule in rules:
         rule.at(ranks, alpha)
 

@@ -8,12 +8,13 @@ from itertools import combinations
 from typing import Literal
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.claims import setting
+from rsverify.definitions.claims import Setting, setting
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.errors import InputError
+from rsverify.errors import InputError, known_arguments
 from rsverify.records import Claim, StableScaling
 from rsverify.symbolic.answers.explain import explain
 from rsverify.symbolic.answers.reading import refuse_incomparable, settled, terms_of
+from rsverify.symbolic.answers.refusal import with_command
 from rsverify.symbolic.answers.witness import magnitude
 from rsverify.symbolic.steps.magnitude import Magnitude
 
@@ -23,6 +24,7 @@ Zeros = tuple[Fraction | None, Fraction | None] | None
 """Where an exponent is zero as the rule's power p varies: from, to (None = without end); None where nowhere."""
 
 
+@known_arguments
 def solve(
     adapter: Adapter | str,
     *,
@@ -38,6 +40,11 @@ def solve(
     Raises: NotDerivable with the reason; UnknownName, InputError.
     """
     asked = setting(adapter, "1", optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    with with_command(asked):
+        return _solved(asked)
+
+
+def _solved(asked: Setting) -> StableScaling:
     # Decay multiplies by 1 - lr * weight_decay, which has no power of r: it would only show as further powers of lr.
     bare = asked.optimizer.with_options(weight_decay=0.0) if asked.optimizer.option("weight_decay") else asked.optimizer
     magnitude(asked.adapter, asked.optimizer, asked.claim)  # where decay itself makes a case underivable, that is the answer

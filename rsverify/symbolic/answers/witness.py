@@ -12,14 +12,15 @@ from typing import Any
 import sympy as sp
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.claims import setting
+from rsverify.definitions.claims import Setting, setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.rules import ScalingRule
-from rsverify.errors import BudgetError, NotDerivable
+from rsverify.errors import BudgetError, InputError, NotDerivable, known_arguments
 from rsverify.expressions import Expression
 from rsverify.records import Claim, Prediction
 from rsverify.symbolic.answers.leading import log_exponent
 from rsverify.symbolic.answers.reading import exponent_range, settled, terms_of
+from rsverify.symbolic.answers.refusal import with_command
 from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.moments.flatdata import averaged, changing, flat_values, random_names
 from rsverify.symbolic.moments.network import DATA
@@ -28,6 +29,7 @@ from rsverify.symbolic.steps import optimizers
 from rsverify.symbolic.steps.magnitude import Magnitude, exact_number
 
 
+@known_arguments
 def derive(
     adapter: Adapter | str,
     rule: ScalingRule | str | Callable[[float, float], float],
@@ -45,6 +47,11 @@ def derive(
     Source: the forward and backward clauses for LoRA are the theorem of Kalajdzievski 2023, arXiv 2312.03732.
     """
     asked = setting(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    with with_command(asked):
+        return _derived(asked)
+
+
+def _derived(asked: Setting) -> Prediction:
     claim, p = asked.claim, asked.rule.power
     found = settled(magnitude(asked.adapter, asked.optimizer, claim), claim, p)
     terms = terms_of(found, claim)
@@ -55,19 +62,31 @@ def derive(
     known = bounds[0] == bounds[1]
     growing = _growing(shown, asked.adapter)
     whole = found.upper is None and found.large is None and not growing
+    formula = _formula(shown, claim) if whole else None
     return Prediction(
         claim,
         bounds[0] if known else None,
         log_exponent(terms, p) / found.root,
-        formula=Expression(_text(shown, claim)) if whole else None,
+        formula=formula,
         exact=found.exact,
         error_order=found.error_order,
         exponent_range=None if known else bounds,
         terms=_first_order(terms, found.root),
         rule=asked.rule.expression,
-        notes=(*found.notes, *growing, *_assumed(claim, asked.adapter)),
-        **(_flat_data(found, shown, claim, asked.adapter) if whole else {}),
+        notes=(*found.notes, *growing, *_assumed(claim, asked.adapter), *((LONG,) if whole and formula is None else ())),
+        **(_flat_data(found, shown, claim, asked.adapter) if formula is not None else {}),
     )
+
+
+LONG = "the formula at finite rank is too long to be written; its power of r is exact"
+
+
+def _formula(shown: sp.Expr, claim: Claim) -> Expression | None:
+    """A formula in the package's language; None where it is longer or deeper than that reads."""
+    try:
+        return Expression(_text(shown, claim))
+    except InputError:
+        return None
 
 
 def _assumed(claim: Claim, adapter: Adapter) -> tuple[str, ...]:
@@ -131,7 +150,8 @@ def _flat_data(found: Magnitude, shown: sp.Expr, claim: Claim, adapter: Adapter)
     mean = mean.subs(s.cosine, exact_number(claim.cosine)) if claim.cosine in (0.0, 1.0, -1.0) else mean
     if mean == 0:
         return {"flat": flat, "signs": random}
-    return {"flat": flat, "signs": random, "flat_formula": Expression(_text(sp.sqrt(mean) if found.squared else mean, claim))}
+    formula = _formula(sp.sqrt(mean) if found.squared else mean, claim)
+    return {"flat": flat, "signs": random, "flat_formula": formula}
 
 
 def _growing(shown: sp.Expr, adapter: Adapter) -> tuple[str, ...]:
