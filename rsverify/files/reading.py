@@ -30,8 +30,7 @@ def read_bytes(path: Path | str, *, name: str, expected: str, limit: int = LIMIT
         # Without O_NONBLOCK opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        missing = " (does not exist)" if isinstance(error, FileNotFoundError) else f" ({error.strerror})"
-        raise InputError(f"{place} cannot be read{missing}; expected {expected}") from None
+        raise InputError(f"{place} cannot be read ({error.strerror}); expected {expected}") from None
     except ValueError as error:  # a null byte
         raise InputError(f"{place} is no path ({error}); expected {expected}") from None
     mode = os.fstat(descriptor).st_mode

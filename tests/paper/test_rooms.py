@@ -101,7 +101,10 @@ def test_a_commit_gives_the_hash_of_its_checkout():
             assert room_hash_at("HEAD", room) == room_hash(room)
 
 
-CARRIERS = ("rsverify", "rsverify.errors", "rsverify.records", "rsverify.report", "rsverify.sweep", "rsverify.cli")
+CARRIERS = (
+    "rsverify", "rsverify.errors", "rsverify.files", "rsverify.records", "rsverify.stages", "rsverify.report", "rsverify.sweep",
+    "rsverify.cli",
+)  # fmt: skip
 """What carries, words or writes a number without deciding it: not among any evidence's rooms."""
 ENTRANCES = {"reproduce": ("rsverify.studies.reproduce",), "atlas": ("rsverify.studies.atlas",)}
 """The modules in which a study begins."""

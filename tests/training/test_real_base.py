@@ -173,7 +173,7 @@ def test_batches_and_bad_input():
     with pytest.raises(InputError, match="text of 5 bytes is shorter than one batch of 2 x 128 = 256"):
         fine_tuning_problem(text=b"short")
     if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="device='cuda' is not available: torch sees no CUDA device; use --device cpu"):
+        with pytest.raises(InputError, match="device='cuda' is not there: torch sees no CUDA device; use --device cpu"):
             load_base(device="cuda")
     with pytest.raises(InputError, match="is not a device"):
         load_base(device="gpu7")

@@ -76,7 +76,7 @@ def pipe(path):
         (lambda path: path.symlink_to("/dev/zero"), "is a device"),
         (lambda path: path.write_bytes(b"x" * 101), "is larger than 100 bytes"),
         (lambda path: path.write_bytes(b"\xff\xfe{"), "is not UTF-8 .byte 0xff at 0."),
-        (lambda path: None, "does not exist"),
+        (lambda path: None, "No such file"),
         (lambda path: path.write_text("{"), "is not JSON"),
         (lambda path: path.write_text("[" * 40 + "]" * 40), "holds a list"),
         (lambda path: path.write_text('{"r": 1, "r": 2}'), "'r' is given twice"),

@@ -64,7 +64,7 @@ def test_unknown_optimizers_suggest_the_nearest(text: str, suggestion: str) -> N
         ("adam:eps=inf", "expected a finite number"),
         ("adam:beta1=1", "expected 0 <= beta1 < 1"),
         ("momentum:momentum=1.5", "expected 0 <= momentum < 1"),
-        ("sgd:lr_ratio=0", "would freeze B"),
+        ("sgd:lr_ratio=0", "would freeze the up-factors"),
         ("adam:=3", "has no option ''"),
     ],
 )

@@ -47,6 +47,8 @@ PREDICTION = Prediction(
     ((Fraction(1), Fraction(0), HALF), (Fraction(2), Fraction(1), Fraction(-7, 3))),
     Expression("alpha/r"),
     ("one", "two"),
+    signs=("D21",),
+    flat_formula=Expression("gamma*r"),
 )
 CONTROL = Control("autograd", 1.0, 1.25, 0.5)
 POINTS = (Point(4, 1.0, 0.5, 1.5), Point(2**40, 0.1, -math.inf, math.inf))

@@ -127,7 +127,7 @@ def test_callables_of_no_use_are_refused(function, problem: str) -> None:
         ("alpha/(r*sqrt(r))", "3/2"),
         ("alpha*sqrt(r)/r", "1/2"),
         ("1/sqrt(r) + 1/r", "1/2"),
-        ("alpha/(r**2 - r)", "2"),
+        ("alpha/(r**2 - r + 1)", "2"),
         ("alpha/max(r, 8)", "1"),
         ("alpha/min(r, 8)", "0"),
         ("alpha*abs(r)**-1", "1"),
@@ -148,7 +148,7 @@ def test_the_power_of_a_rule_is_exact(text: str, power: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("alpha/log(r)", "log of a growing quantity"),
+        ("alpha/log(r + 1)", "log of a growing quantity"),
         ("exp(-r)*alpha", "exp of a growing"),
         ("alpha/(r - r + 1)", "difference of equal powers"),
         ("alpha/(r + (-r) + 1)", "difference of equal powers"),
@@ -179,7 +179,7 @@ def test_powers_add_as_they_should(a: Fraction, b: Fraction, shape: str) -> None
 @given(st.sampled_from(["alpha/r**{0}", "alpha/(r**{0} + r**({0}/2))", "alpha*sqrt(r)/(r + r**{0})"]), st.integers(1, 4))
 def test_the_power_is_the_slope_far_out(shape: str, p: int) -> None:
     rule = ScalingRule(shape.format(p))
-    lo, hi = rule.at([2**80, 2**90])
+    lo, hi = rule.gamma(2**80), rule.gamma(2**90)
     assert -math.log(hi / lo) / math.log(2**10) == pytest.approx(float(rule.power), abs=0.15)
 
 

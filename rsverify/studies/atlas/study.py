@@ -42,7 +42,7 @@ HOME = cells.__name__
 ROOMS = (
     "rsverify/symbolic", "rsverify/montecarlo", "rsverify/definitions", "rsverify/statistics", "rsverify/expressions.py",
     "rsverify/powerlaw.py", "rsverify/verdict.py", "rsverify/studies/atlas",
-    *(f"rsverify/conformance/{part}.py" for part in ("bench", "declared", "registry", "subject")), "rsverify/interop/peft",
+    *(f"rsverify/conformance/{part}.py" for part in ("bench", "declared", "outcomes", "registry", "subject")), "rsverify/interop/peft",
     "rsverify/training/adapters/contraction.py",
 )  # fmt: skip
 """The source that decides the numbers of the atlas."""

@@ -144,7 +144,7 @@ def test_bad_scales_are_refused(tmp_path):
     refused(tmp_path, lambda folder: None, "expected a mapping")
     refused(tmp_path, tmp_path / "none.json", "cannot be read")
     (tmp_path / "scales.json").write_text("{")
-    refused(tmp_path, tmp_path / "scales.json", "no JSON")
+    refused(tmp_path, tmp_path / "scales.json", "not JSON")
 
 
 def test_bad_folders_are_refused(tmp_path):
@@ -160,7 +160,7 @@ def test_bad_folders_are_refused(tmp_path):
     config.unlink()
     refused(tmp_path, 1.0, "holds no adapter_config.json")
     config.write_text("[")
-    refused(tmp_path, 1.0, "cannot be read")
+    refused(tmp_path, 1.0, "is not JSON")
     for changed, said in (
         ({"r": 8}, "rank 8, its tensor .* holds 4"), ({"rank_pattern": {"q_proj": 2}}, "rank 2, its tensor"), ({"r": 0}, "positive whole"),
         ({"target_modules": ["q_proj"]}, "which target_modules"), ({"target_modules": ".*q_proj"}, "which target_modules"),

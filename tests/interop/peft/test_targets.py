@@ -82,7 +82,7 @@ def test_a_config_file_is_read_and_refused_with_its_path(tmp_path):
     subject = subject_from_peft(path)
     assert subject.alpha == 12 and subject.scaling.text == "alpha/sqrt(r)"
     assert subject_from_peft(str(tmp_path)).alpha == 12
-    for text, said in (("{", "no JSON"), ("{}", "no peft_type"), ('{"peft_type": "LORA", "rr": 4}', "no setting 'rr'")):
+    for text, said in (("{", "not JSON"), ("{}", "no peft_type"), ('{"peft_type": "LORA", "rr": 4}', "no setting 'rr'")):
         path.write_text(text)
         with pytest.raises(InputError, match=said):
             subject_from_peft(path)
