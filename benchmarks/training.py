@@ -29,9 +29,9 @@ from _evidence import line, write
 from rsverify.interop.transformers import causal_task
 from rsverify.training import Configuration, Task, grid, train_stacked, transformer_task
 from rsverify.training.adapters.contraction import draw_factors
+from rsverify.training.adapters.route import route, step_cost
 from rsverify.training.model.text import Corpus, source
 from rsverify.training.model.transformer import Transformer, TransformerConfig
-from rsverify.training.stack.cost import route, step_cost
 
 STEPS, LR, VOCABULARY = 10, 1e-3, 256
 RANKS, RULES = "4:128", ("alpha/r", "alpha/sqrt(r)")

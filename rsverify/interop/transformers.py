@@ -16,8 +16,8 @@ from rsverify.files.reading import TEXT_LIMIT, read_bytes
 from rsverify.interop.lora_config import LoraSettings
 from rsverify.interop.placement import Placement, linears_alone, place
 from rsverify.statistics.streams import stream
-from rsverify.training.adapters.attach import find_targets
 from rsverify.training.model.device import as_device
+from rsverify.training.model.linears import find_targets
 from rsverify.training.model.problem import Problem
 from rsverify.training.model.task import Batch, Task, next_token_losses
 from rsverify.training.model.transformer import next_token_loss

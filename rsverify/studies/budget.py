@@ -97,7 +97,7 @@ def budget(
     """
     from rsverify.interop.skeleton import skeleton
     from rsverify.interop.transformers import match_targets
-    from rsverify.training.adapters.attach import linear_at
+    from rsverify.training.model.linears import linear_at
 
     chosen = as_optimizer(optimizer)
     room, kept = parse_memory(memory), parse_memory(reserve) if reserve not in (0, "0") else 0

@@ -110,7 +110,7 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, text, capsys, m
 
     from rsverify.training.stack.stack import Stack
 
-    def advance(self, switch):
+    def advance(self):
         raise torch.OutOfMemoryError("no bytes left")
 
     monkeypatch.setattr(Stack, "advance", advance)

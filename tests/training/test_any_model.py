@@ -153,7 +153,7 @@ def test_training_that_would_not_fit_is_refused_before_work(monkeypatch):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("memory", "said"), [(1 << 30, r"lower memory from 1 GiB to 512 MiB \(now \d+ "), (1, "halve the tokens")])
 def test_memory_that_ends_in_a_step_is_told_with_what_to_lower(monkeypatch, workers, memory, said):
-    def advance(self, switch):
+    def advance(self):
         raise torch.OutOfMemoryError("no bytes left")
 
     monkeypatch.setattr(Stack, "advance", advance)

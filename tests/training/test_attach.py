@@ -8,8 +8,9 @@ from torch import nn
 
 from rsverify.definitions import Adapter, Constant, Gaussian, KaimingUniform, PrincipalComponents, as_adapter, frozen
 from rsverify.errors import AdapterError, InputError
-from rsverify.training.adapters.attach import attach, build_adapters, find_targets, merge, unmerge
+from rsverify.training.adapters.attach import attach, build_adapters, merge, unmerge
 from rsverify.training.adapters.contraction import draw_factors, two_factors
+from rsverify.training.model.linears import find_targets
 
 NORMAL = Gaussian(std=1)
 DECLARED = [

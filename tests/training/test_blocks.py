@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from rsverify.definitions import Gaussian, as_adapter, as_optimizer, as_rule
 from rsverify.interop.transformers import match_targets, replace_conv1d
 from rsverify.statistics.streams import stream
-from rsverify.training.adapters.attach import attach, build_adapters, find_targets, linear_at, merge, unmerge
+from rsverify.training.adapters.attach import attach, build_adapters, merge, unmerge
 from rsverify.training.adapters.contraction import AdapterModule
 from rsverify.training.first_step.by_autograd import first_step_by_autograd
 from rsverify.training.first_step.probes import capture
+from rsverify.training.model.linears import find_targets, linear_at
 from rsverify.training.model.problem import Problem
 from rsverify.training.model.transformer import LINEARS, Attention, Transformer, TransformerConfig, next_token_loss, rotate
 from rsverify.training.stack.loop import train

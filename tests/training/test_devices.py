@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rsverify.training.autograd.backend import Autograd
 from rsverify.training.autograd.block_linear import patched
 from rsverify.training.autograd.folding import prepare
 from rsverify.training.model.data import transformer_task
@@ -84,11 +85,11 @@ def test_no_step_waits_for_the_host(device):
         folding = prepare(task, switch)
         batch = task.batch(0, 0)  # data come from the host: that is not the step's doing
         fixed, ranked = replace(task, batch=lambda step, data: batch), [wanted[i] for i in order(wanted)]
-        stack = Stack(fixed, ranked, steps=3, dtype=torch.float32, copies=folding.copies(1 << 30))
+        stack = Stack(fixed, ranked, backend=Autograd(fixed, switch), steps=3, dtype=torch.float32, copies=folding.copies(1 << 30))
         stack.draw()
         for _ in range(2):
             with NoHost():
-                stack.advance(switch)
+                stack.advance()
     assert int(stack.done[0]) == 2
 
 

@@ -72,13 +72,16 @@ def test_a_group_draws_the_same_with_and_without_kernels(dtype: torch.dtype, mon
         "rsverify.training.stack.layout.draw_uniform", lambda kernels, draws: (drawn.extend(draws), draw_uniform(kernels, draws))
     )
     for group, other in zip(ours, theirs, strict=True):
-        group.w.fill_(7.0)
+        group.factors.w.fill_(7.0)
         group.draw(kernels_of(dtype))
         other.draw()
-        assert torch.equal(group.w, other.w)
+        assert torch.equal(group.factors.w, other.factors.w)
         for row, c in enumerate(group.configurations):
-            for (layer, name), place in group.places.items():
-                sizes = {"d_in": group.places[layer, group.down].shape[1], "d_out": group.places[layer, group.up].shape[0]}
+            for (layer, name), place in group.factors.places.items():
+                sizes = {
+                    "d_in": group.factors.places[layer, group.factors.down].shape[1],
+                    "d_out": group.factors.places[layer, group.factors.up].shape[0],
+                }
                 expected = draw_factors(c.adapter, rank=c.rank, seed=c.seed, draw=c.draw, layer=layer, **sizes)[name]
-                assert torch.equal(place.of(group.w)[row], torch.from_numpy(expected).to(dtype))
-    assert len(drawn) == 2 * 2 * len(ours[0].layers) * 4  # ranks, seeds, layers, and the uniform factors of the four adapters
+                assert torch.equal(place.of(group.factors.w)[row], torch.from_numpy(expected).to(dtype))
+    assert len(drawn) == 2 * 2 * len(ours[0].factors.layers) * 4  # ranks, seeds, layers, and the uniform factors of the four adapters

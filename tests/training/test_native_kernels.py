@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from native_builds import EACH, kernels_of
 
 from rsverify.definitions.optimizers import as_optimizer
-from rsverify.training import attention
+from rsverify.training.model.compact import rotation_tables
 from rsverify.training.model.transformer import rotate
 from rsverify.training.native import build
 from rsverify.training.native.adam import Stepping
@@ -251,7 +251,7 @@ SHAPES = [
 
 def attend(kernels: Kernels, at: Shape, q: Array, k: Array, v: Array, signal: Array) -> Attended:
     sizes = (at.sequences, at.T, at.heads, at.kv, at.width)
-    cos, sin = (z.numpy() for z in attention.rotation(at.T, at.width, 10000.0, torch.from_numpy(q).dtype)[:2])
+    cos, sin = (z.numpy() for z in rotation_tables(at.T, at.width, 10000.0, torch.from_numpy(q).dtype))
     P = kernels.empty(kernels.size("attention_kept", at.sequences, at.T, at.heads))
     scratch = kernels.empty(kernels.size("attention_scratch", at.T, at.width) + 64)
     out, qr, kr = np.full_like(q, np.nan), np.full_like(q, np.nan), np.full_like(k, np.nan)

@@ -15,15 +15,15 @@ import torch
 from rsverify.definitions import Constant, Gaussian, as_adapter, frozen
 from rsverify.definitions.laws import KaimingUniform
 from rsverify.errors import InputError
-from rsverify.training import attention, compact, directlinear
-from rsverify.training.autograd import block_linear as blocklinear
+from rsverify.training.adapters.factors import Factors
+from rsverify.training.autograd import block_linear
+from rsverify.training.model import compact
 from rsverify.training.model.data import transformer_task
 from rsverify.training.model.text import Corpus
 from rsverify.training.model.transformer import Transformer, TransformerConfig
 from rsverify.training.native import build
 from rsverify.training.stack import stack, stepping
 from rsverify.training.stack.configuration import Configuration, grid
-from rsverify.training.stack.layout import Group
 from rsverify.training.stack.stack import Stack
 from rsverify.training.stack.train import train_stacked
 
@@ -37,23 +37,23 @@ TEXT = Corpus("letters", bytes(range(32, 127)) * 20, b"")
 MOVED = LORA.with_init(B=Gaussian(std="0.1/sqrt(r)"))
 
 
-def small_task(*, tokens=9, sequences=2, dtype=torch.float64, by_hand=True):
-    """The compact transformer; by_hand=False hides that it is one, so that its passes go through autograd as those of any model."""
+def small_task(*, tokens=9, sequences=2, dtype=torch.float64, known=True):
+    """The compact transformer; known=False hides that it is one, so that its passes go through autograd as those of any model."""
     torch.manual_seed(3)
     model = Transformer(TransformerConfig(d=12, layers=2, heads=2, kv_heads=1, ffn=20, vocabulary=128)).to(dtype)
     task = transformer_task(model, TEXT, tokens=tokens, sequences=sequences)
-    return task if by_hand else replace(task, losses=lambda *given: task.losses(*given))
+    return task if known else replace(task, losses=lambda *given: task.losses(*given))
 
 
-every_pass = pytest.mark.parametrize("way", ["native", "by hand", "autograd"])
+every_pass = pytest.mark.parametrize("way", ["native", "autograd"])
 
 
 def on(way, monkeypatch):
-    """The small task, to be trained by the native kernels, by hand in torch, or by autograd."""
+    """The small task, to be trained by the native kernels or by autograd."""
     monkeypatch.setenv(build.SWITCH, "on" if way == "native" else "off")
     if way == "native" and build.kernels(torch.float64) is None:
         pytest.skip(str(build.remark(torch.float64)))
-    return small_task(by_hand=way != "autograd")
+    return small_task(known=way == "native")
 
 
 MIXED = [
@@ -89,7 +89,7 @@ def assert_equal(task, run, steps, chosen=None):
 @every_pass
 def test_each_configuration_equals_itself_trained_alone(way, monkeypatch):
     task = on(way, monkeypatch)
-    assert compact.applies(task, dtype=torch.float64) is (way != "autograd")
+    assert compact.applies(task, dtype=torch.float64) is (way == "native")
     run = train_stacked(task, MIXED, steps=4)
     assert run.complete
     assert run.steps == (4,) * len(MIXED)
@@ -174,14 +174,14 @@ def test_the_model_is_left_as_it_was():
 
 
 def _gamma_missing_backward(monkeypatch):
-    inner, views = blocklinear._BlockLinear.backward, Group.views
+    inner, views = block_linear._BlockLinear.backward, Factors.views
 
     def backward(ctx, *gradients):
         with monkeypatch.context() as patch:
-            patch.setattr(Group, "views", lambda *a: replace(views(*a), gamma=torch.ones_like(views(*a).gamma)))
+            patch.setattr(Factors, "views", lambda *a: replace(views(*a), gamma=torch.ones_like(views(*a).gamma)))
             return inner(ctx, *gradients)
 
-    monkeypatch.setattr(blocklinear._BlockLinear, "backward", staticmethod(backward))
+    monkeypatch.setattr(block_linear._BlockLinear, "backward", staticmethod(backward))
 
 
 def _states_shared(monkeypatch):
@@ -203,7 +203,7 @@ def _one_lr_for_all(monkeypatch):
     def draw(self):
         inner(self)
         for group in self.groups:
-            group.lr = {name: value[:1].expand_as(value) for name, value in group.lr.items()}
+            group.factors.lr = {name: value[:1].expand_as(value) for name, value in group.factors.lr.items()}
             group.lrs = {name: value[:1] * len(value) for name, value in group.lrs.items()}
 
     monkeypatch.setattr(Stack, "draw", draw)
@@ -214,86 +214,17 @@ def _decay_of_the_other_sign(monkeypatch):
 
 
 def _probe_without_gamma(monkeypatch):
-    inner = blocklinear._add
+    inner = block_linear._add
     monkeypatch.setattr(
-        blocklinear, "_add", lambda run, part, square, n: inner(run, part, square / part.group.gamma[part.rows].view(-1) ** 2, n)
+        block_linear, "_add", lambda run, part, square, n: inner(run, part, square / part.factors.gamma[part.rows].view(-1) ** 2, n)
     )
 
 
-def _hand_gamma_missing_backward(monkeypatch):
-    views = Group.scaled_views
-    monkeypatch.setattr(Group, "scaled_views", lambda *a: replace(views(*a), gamma=torch.ones_like(views(*a).gamma)))
-
-
-def _hand_gamma_of_the_first(monkeypatch):
-    inner = Group.scale
-
-    def scale(self, rows):
-        inner(self, slice(rows.start, rows.start + 1))
-        self._scaled[rows] = self._scaled[rows.start]
-
-    monkeypatch.setattr(Group, "scale", scale)
-
-
-def _hand_stale_factors(monkeypatch):
-    inner, seen = Group.scale, set()
-
-    def scale(self, rows):
-        if (id(self), rows.start) not in seen:
-            seen.add((id(self), rows.start))
-            inner(self, rows)
-
-    monkeypatch.setattr(Group, "scale", scale)
-
-
-def _hand_probe_of_half(monkeypatch):
-    inner = directlinear.forward
-
-    def forward(run, name, weight, X):
-        found = inner(run, name, weight, X)
-        for norm in run.norms[-1:]:
-            norm /= 2
-        return found
-
-    monkeypatch.setattr(directlinear, "forward", forward)
-
-
-def _hand_turned_the_wrong_way_back(monkeypatch):
-    inner = attention._rotate_back
-    monkeypatch.setattr(attention, "_rotate_back", lambda z, cos, sin, swap: inner(z, cos, -sin, swap))
-
-
-def _hand_future_seen(monkeypatch):
-    monkeypatch.setattr(attention, "_mask", lambda size, dtype: torch.zeros(size, size, dtype=dtype))
-
-
-def _hand_norm_without_projection(monkeypatch):
-    inner = compact._norm_back
-    monkeypatch.setattr(compact, "_norm_back", lambda dh, h, norm, into: inner(dh, torch.zeros_like(h), norm, into))
-
-
-def _hand_last_token_counted(monkeypatch):
-    inner = compact._cross_entropy
-
-    def cross_entropy(logits, tokens, copies):
-        losses, signal = inner(logits, tokens, copies)
-        signal.view(*tokens.shape, -1)[:, -1] = signal.view(*tokens.shape, -1)[:, 0]
-        return losses, signal
-
-    monkeypatch.setattr(compact, "_cross_entropy", cross_entropy)
-
-
 @pytest.mark.parametrize(
-    ("mutate", "by_hand"),
-    [
-        (_gamma_missing_backward, False), (_probe_without_gamma, False), (_states_shared, True), (_one_lr_for_all, True),
-        (_decay_of_the_other_sign, True), (_hand_gamma_missing_backward, True), (_hand_gamma_of_the_first, True),
-        (_hand_stale_factors, True), (_hand_probe_of_half, True), (_hand_turned_the_wrong_way_back, True), (_hand_future_seen, True),
-        (_hand_norm_without_projection, True), (_hand_last_token_counted, True),
-    ],
-)  # fmt: skip
-def test_a_wrong_stack_is_seen(mutate, by_hand, monkeypatch):
-    task = on("by hand" if by_hand else "autograd", monkeypatch)
+    "mutate", [_gamma_missing_backward, _probe_without_gamma, _states_shared, _one_lr_for_all, _decay_of_the_other_sign]
+)
+def test_a_wrong_stack_is_seen(mutate, monkeypatch):
+    task = on("autograd", monkeypatch)
     mutate(monkeypatch)
     with pytest.raises((AssertionError, RuntimeError)):
         assert_equal(task, train_stacked(task, MIXED[:7], steps=3), 3)
@@ -307,15 +238,6 @@ def test_a_configuration_that_diverges_moves_no_other_of_its_pass(monkeypatch):
     beside = train_stacked(task, [*MIXED[:3], wild], steps=4, workers=1)
     assert beside.diverged[3] is not None
     np.testing.assert_allclose(beside.loss[:3], alone.loss, rtol=1e-12)
-
-
-def test_queries_in_blocks_are_the_same_attention(monkeypatch):
-    task = on("by hand", monkeypatch)
-    whole = train_stacked(task, MIXED[:7], steps=3)
-    monkeypatch.setattr(attention, "BLOCK", 4)  # nine tokens: two blocks and a rest
-    blocks = train_stacked(task, MIXED[:7], steps=3)
-    np.testing.assert_allclose(blocks.loss, whole.loss, rtol=1e-12)
-    np.testing.assert_allclose(blocks.gradient_norm, whole.gradient_norm, rtol=1e-11)
 
 
 @pytest.mark.parametrize("change", ["hook", "subclass"])
@@ -400,7 +322,7 @@ def test_a_finished_pass_is_freed(monkeypatch, way):
     """Passes hold the activations of a step: one that outlives its step (rank 40 is on the merged route) fills the memory step by step."""
     born = []
 
-    class Seen(blocklinear.Pass):
+    class Seen(stack.Pass):
         def __init__(self, *settings):
             super().__init__(*settings)
             born.append(weakref.ref(self))

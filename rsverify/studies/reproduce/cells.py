@@ -18,9 +18,10 @@ from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import as_rule
 from rsverify.statistics.streams import stream
 from rsverify.symbolic.answers.limit import limit_of_rank
-from rsverify.training.adapters.attach import attach, build_adapters, linear_at, merge, unmerge
+from rsverify.training.adapters.attach import attach, build_adapters, merge, unmerge
 from rsverify.training.adapters.rank_free import Trajectory, build_rank_free, train_full, train_rank_free
 from rsverify.training.model.data import draw_batch, fine_tuning_task, fine_tuning_text
+from rsverify.training.model.linears import linear_at
 from rsverify.training.model.task import Task
 from rsverify.training.stack.configuration import Configuration
 from rsverify.training.stack.train import StackedRun, one_thread, train_stacked

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -17,42 +16,7 @@ from torch import Tensor, nn
 from rsverify.definitions.adapter import Adapter
 from rsverify.errors import InputError
 from rsverify.training.adapters.contraction import AdapterModule, draw_factors
-
-
-def find_targets(model: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
-    """Names of the linears that the patterns mean, in the model's order: a full name, its last part, or a glob.
-
-    Raises: InputError for a pattern that matches no linear, or for none, with the linears that exist and what a pattern may be.
-    """
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if isinstance(patterns, str):  # a text is a sequence of letters, and linears are called q, k and v
-        raise InputError(f"targets={patterns!r} is a text; expected a sequence of patterns, e.g. [{patterns!r}]")
-    if not patterns:
-        raise InputError(f"targets={patterns!r} names nothing to adapt; {_what_exists(linears)}")
-    found: set[str] = set()
-    for pattern in patterns:
-        hits = {name for name in linears if _means(pattern, name)}
-        if not hits:
-            others = [name for name, _ in model.named_modules() if name and _means(pattern, name)]
-            why = f"matches {others[0]!r}, which is no nn.Linear" if others else "matches no module"
-            raise InputError(f"targets={pattern!r} {why}; {_what_exists(linears)}")
-        found |= hits
-    return tuple(name for name in linears if name in found)
-
-
-def _means(pattern: str, name: str) -> bool:
-    return name == pattern or name.endswith("." + pattern) or fnmatchcase(name, pattern)
-
-
-def _what_exists(linears: Sequence[str]) -> str:
-    """The linears of a model, and what a pattern for them looks like."""
-    if not linears:
-        return "this model has no nn.Linear"
-    endings = list(dict.fromkeys(name.rpartition(".")[2] for name in linears))
-    return (
-        f"this model's linears end in: {', '.join(endings)} ({len(linears)} in all, e.g. {linears[0]}); expected a full name, its ending,"
-        f" or a glob of the full name such as '*{endings[0]}' (no regular expression)"
-    )
+from rsverify.training.model.linears import find_targets, linear_at
 
 
 def build_adapters(
@@ -125,11 +89,3 @@ def attach(model: nn.Module, adapters: Mapping[str, AdapterModule]) -> Iterator[
             undo.callback(linear_at(model, name).register_forward_hook(add(module)).remove)
         undo.callback(lambda: unmerge(attached) if attached.merged else None)
         yield attached
-
-
-def linear_at(model: nn.Module, name: str) -> nn.Linear:
-    """The linear of that name."""
-    module = model.get_submodule(name)
-    if not isinstance(module, nn.Linear):
-        raise InputError(f"targets={name!r} is {type(module).__name__}; expected nn.Linear")
-    return module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,16 @@ def draw_factors(
 
     Args: gamma is the scaling factor, which laws that absorb it ask for.
     """
-    sizes = factor_sizes(adapter, rank=rank, d_in=d_in, d_out=d_out, gamma=gamma)
-    shapes = adapter.shapes(rank, d_in, d_out)
-    return {
-        name: law.draw(factor_stream(name, rank=rank, seed=seed, draw=draw, layer=layer), shapes[name], sizes)
-        for name, law in adapter.laws.items()
-    }
+    given: dict[str, Any] = {"rank": rank, "d_in": d_in, "d_out": d_out, "seed": seed, "draw": draw, "layer": layer, "gamma": gamma}
+    return {name: draw_factor(adapter, name, **given) for name in adapter.laws}
+
+
+def draw_factor(
+    adapter: Adapter, name: str, *, rank: int, d_in: int, d_out: int, seed: int, draw: int, layer: str, gamma: float | None = None
+) -> np.ndarray:
+    """One of them."""
+    shape, sizes = adapter.shapes(rank, d_in, d_out)[name], factor_sizes(adapter, rank=rank, d_in=d_in, d_out=d_out, gamma=gamma)
+    return adapter.laws[name].draw(factor_stream(name, rank=rank, seed=seed, draw=draw, layer=layer), shape, sizes)
 
 
 def factor_sizes(adapter: Adapter, *, rank: int, d_in: int, d_out: int, gamma: float | None) -> dict[str, float]:

@@ -20,7 +20,7 @@ from rsverify.definitions.optimizers import Optimizer
 from rsverify.errors import InputError
 from rsverify.statistics.streams import stream
 from rsverify.statistics.wishart import gram, wishart_factor
-from rsverify.training.adapters.attach import linear_at
+from rsverify.training.model.linears import linear_at
 
 KEEPS_THE_FORM = ("sgd", "momentum")
 """Optimizers whose step is linear in the gradients: any other sees single entries or whole matrices of A, which are not here."""

@@ -1,8 +1,9 @@
-"""A frozen linear whose rows belong to many configurations, each with its own low-rank adapter.
+"""A frozen linear whose rows belong to many configurations, each with its own adapter.
 
-One large product with the frozen weight serves all configurations on the adapter route; the adapters of one rank are one
-batched product. The backward pass sends the signal on, writes the factors' gradients into the flat buffers, and never
+Pairs of an up- and a down-factor: one large product with the frozen weight serves all configurations on the adapter route; the adapters
+of one rank are one batched product. The backward pass sends the signal on, writes the factors' gradients into the flat buffers, and never
 forms a gradient of the weight. Norms of what the adapters add come from r x r Gram matrices, no output being kept apart.
+Any other kind acts by its form, and torch.autograd finds its gradients.
 """
 
 from __future__ import annotations
@@ -13,56 +14,80 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsverify.training.adapters.attach import linear_at
-from rsverify.training.native.adam import Stepping
-from rsverify.training.stack.cost import rank_probe_cost, route, weight_probe_cost
-from rsverify.training.stack.layout import Group
+from rsverify.training.adapters.passes import Part, Pass
+from rsverify.training.adapters.route import rank_probe_cost, route, weight_probe_cost
+from rsverify.training.model.linears import linear_at
 
 
 @dataclass
-class Part:
-    """The rows of one group in a pass: copies [lo, hi) of the folded batch, rows `rows` of the group.
+class Work:
+    """A pass as this backend carries it out.
 
-    `stepping` is their update where the native kernels take it along with the gradients.
+    `reader` is handed (name, X, V) of every linear on the way back; `leaves` are the factors of forms, by part, linear and name, whose
+    gradients torch.autograd is to find.
     """
 
-    group: Group
-    lo: int
-    hi: int
-    rows: slice
-    stepping: Stepping | None = None
-
-
-@dataclass
-class Pass:
-    """One forward and backward of some neighbouring configurations: which rows are whose, and what is read on the way.
-
-    `entries` counts the numbers that adapters add for each copy; `reader` is handed (name, X, V) of every linear on the way back;
-    `norms` and `plans` belong to the pass written out by hand.
-
-    Shapes: output_square (copies,), the squared norm of what the adapters add, summed over layers.
-    """
-
-    copies: int
-    parts: list[Part]
-    probe: bool
-    output_square: Tensor
+    run: Pass
     anchor: Tensor
-    entries: list[int]
     reader: Callable[[str, Tensor, Tensor], None] | None = None
     written: set[tuple[int, str]] = field(default_factory=set)
     grams: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
-    norms: list[Tensor] = field(default_factory=list)
-    plans: dict[str, list[tuple[Part, str]]] = field(default_factory=dict)
+    leaves: dict[tuple[int, str, str], Tensor] = field(default_factory=dict)
+
+    def settle(self) -> None:
+        """Write the gradients that autograd left at the leaves into the flat buffers."""
+        for (p, layer, name), leaf in self.leaves.items():
+            part = self.run.parts[p]
+            if part.factors.trains[name]:
+                into = part.factors.places[layer, name].of(part.factors.g)[part.rows]
+                into.zero_() if leaf.grad is None else into.copy_(leaf.grad)
+
+
+def adapted(x: Tensor, linear: nn.Linear, name: str, work: Work) -> Tensor:
+    """What an adapted linear gives for a folded batch. Shapes: x (copies * examples, ..., d_in); (copies * examples, ..., d_out)."""
+    if all(part.factors.pair is not None for part in work.run.parts):
+        return _BlockLinear.apply(x, work.anchor, linear, name, work)  # type: ignore[return-value]
+    copies = work.run.copies
+    X = x.view(copies, -1, *x.shape[1:]) if x.shape[0] % copies == 0 else x.reshape(copies, -1, x.shape[-1])
+    outputs: list[Tensor] = []
+    for p, part in enumerate(work.run.parts):
+        mine = X[part.lo : part.hi]
+        outputs.append(_by_form(mine, linear, name, work, p) if part.factors.adapts(name) else _bare(mine, linear))
+    return torch.cat(outputs).view(*x.shape[:-1], linear.weight.shape[0])
+
+
+def _bare(x: Tensor, linear: nn.Linear) -> Tensor:
+    return F.linear(x, linear.weight, linear.bias)
+
+
+def _by_form(x: Tensor, linear: nn.Linear, name: str, work: Work, p: int) -> Tensor:
+    part = work.run.parts[p]
+    factors, rows = part.factors, part.rows
+    form, own = factors.forms[name], {}
+    for factor in factors.names:
+        key = (p, name, factor)
+        if key not in work.leaves:
+            value = factors.places[name, factor].of(factors.acting)[rows].detach()
+            work.leaves[key] = value.requires_grad_(factors.trains[factor])
+        own[factor] = work.leaves[key]
+    fixed = {key: value[rows] if value.ndim > form.ndim[key] else value for key, value in factors.fixed[name].items()}
+    y = form.output(own, fixed, factors.gamma[rows, 0, 0], x)
+    if work.run.probe:
+        with torch.no_grad():
+            added = (y - _bare(x, linear)).flatten(1)
+        _add(work.run, part, added.square().sum(1), added.shape[1])
+    return y
 
 
 class _BlockLinear(torch.autograd.Function):
     """y = W x + gamma B A x, block by block. `anchor` only makes autograd come back here where x needs no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, linear: nn.Linear, name: str, run: Pass) -> Tensor:
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, linear: nn.Linear, name: str, work: Work) -> Tensor:
+        run = work.run
         weight, bias = linear.weight, linear.bias
         d_out, d_in = weight.shape
         X = x.reshape(run.copies, -1, d_in)
@@ -74,7 +99,7 @@ class _BlockLinear(torch.autograd.Function):
             torch.mm(rows, weight.t(), out=out) if bias is None else torch.addmm(bias, rows, weight.t(), out=out)
         kept: list[Tensor] = []
         for part, way in plan:
-            at = part.group.views(name, part.rows)
+            at = part.factors.views(name, part.rows)
             mine, out = X[part.lo : part.hi], Y[part.lo : part.hi]
             if way == "adapter":
                 h = torch.bmm(mine, at.A.mT).mul_(at.gamma)
@@ -86,7 +111,7 @@ class _BlockLinear(torch.autograd.Function):
                 B = at.gamma * at.B
                 D = torch.bmm(B, at.A)
                 if run.probe:
-                    _add(run, part, _merged_square(run, part, x, mine, D, at.A, B), n * d_out)
+                    _add(run, part, _merged_square(work, part, x, mine, D, at.A, B), n * d_out)
                 D += weight
                 torch.bmm(mine, D.mT, out=out)
                 if bias is not None:
@@ -94,7 +119,7 @@ class _BlockLinear(torch.autograd.Function):
                 kept.append(D)
         ctx.save_for_backward(X, *kept)
         ctx.set_materialize_grads(False)
-        ctx.linear, ctx.name, ctx.run, ctx.plan, ctx.shape = linear, name, run, plan, x.shape
+        ctx.linear, ctx.name, ctx.work, ctx.plan, ctx.shape = linear, name, work, plan, x.shape
         return Y.view(*x.shape[:-1], d_out)
 
     @staticmethod
@@ -103,35 +128,36 @@ class _BlockLinear(torch.autograd.Function):
         if v is None:
             return (None,) * 5
         X, *kept = ctx.saved_tensors
-        run, name, weight = ctx.run, ctx.name, ctx.linear.weight
+        work, name, weight = ctx.work, ctx.name, ctx.linear.weight
+        run = work.run
         d_out, d_in = weight.shape
         V = v.reshape(run.copies, -1, d_out)
-        if run.reader is not None:
-            run.reader(name, X, V)
+        if work.reader is not None:
+            work.reader(name, X, V)
         back = torch.empty_like(X) if ctx.needs_input_grad[0] else None
         if back is not None:
             for lo, hi in base_rows(run.copies, ctx.plan):
                 torch.mm(V[lo:hi].view(-1, d_out), weight, out=back[lo:hi].view(-1, d_in))
         for (part, way), saved in zip(ctx.plan, kept, strict=True):
-            group, at = part.group, part.group.views(name, part.rows)
+            factors, at = part.factors, part.factors.views(name, part.rows)
             mine, signal = X[part.lo : part.hi], V[part.lo : part.hi]
             if way == "adapter":
-                if group.trains[group.up]:
-                    _write(run, part, name, at.grad_B, torch.bmm(signal.mT, saved))
-                if back is not None or group.trains[group.down]:
+                if factors.trains[factors.up]:
+                    _write(work, name, at.grad_B, torch.bmm(signal.mT, saved))
+                if back is not None or factors.trains[factors.down]:
                     u = torch.bmm(signal, at.B).mul_(at.gamma)
                     if back is not None:
                         back[part.lo : part.hi].baddbmm_(u, at.A)
-                    if group.trains[group.down]:
-                        _write(run, part, name, at.grad_A, torch.bmm(u.mT, mine))
+                    if factors.trains[factors.down]:
+                        _write(work, name, at.grad_A, torch.bmm(u.mT, mine))
             else:
                 if back is not None:
                     torch.bmm(signal, saved, out=back[part.lo : part.hi])
                 G = torch.bmm(signal.mT, mine).mul_(at.gamma)
-                if group.trains[group.up]:
-                    _write(run, part, name, at.grad_B, torch.bmm(G, at.A.mT))
-                if group.trains[group.down]:
-                    _write(run, part, name, at.grad_A, torch.bmm(at.B.mT, G))
+                if factors.trains[factors.up]:
+                    _write(work, name, at.grad_B, torch.bmm(G, at.A.mT))
+                if factors.trains[factors.down]:
+                    _write(work, name, at.grad_A, torch.bmm(at.B.mT, G))
         return None if back is None else back.view(ctx.shape), None, None, None, None
 
 
@@ -139,10 +165,10 @@ def _plan(run: Pass, name: str, *, n: int, weight: Tensor) -> list[tuple[Part, s
     d_out, d_in = weight.shape
     found = []
     for part in run.parts:
-        if (name, part.group.down) in part.group.places:
+        if part.factors.adapts(name):
             # A merged weight in a coarser dtype than the factors' would round small updates away.
-            fine = weight.dtype == part.group.w.dtype
-            found.append((part, route(n=n, d_in=d_in, d_out=d_out, r=part.group.rank, probe=run.probe, may_merge=fine)))
+            fine = weight.dtype == part.factors.w.dtype
+            found.append((part, route(n=n, d_in=d_in, d_out=d_out, r=part.factors.rank, probe=run.probe, may_merge=fine)))
     return found
 
 
@@ -164,17 +190,17 @@ def _add(run: Pass, part: Part, square: Tensor, entries: int) -> None:
         run.entries[copy] += entries
 
 
-def _merged_square(run: Pass, part: Part, x: Tensor, X: Tensor, D: Tensor, A: Tensor, B: Tensor) -> Tensor:
+def _merged_square(work: Work, part: Part, x: Tensor, X: Tensor, D: Tensor, A: Tensor, B: Tensor) -> Tensor:
     """|D X'|^2 per configuration, D = B A (gamma inside B), by the cheaper of two Gram routes."""
     (n, d_in), (d_out, r) = X.shape[1:], B.shape[1:]
     if rank_probe_cost(n=n, d_in=d_in, d_out=d_out, r=r, have_h=False) < weight_probe_cost(n=n, d_in=d_in, d_out=d_out):
         return _gram_square(torch.bmm(X, A.mT), B)
     key = (x.data_ptr(), x._version, x.shape, part.lo)  # linears that read one input (q, k, v) share its Gram matrix
-    if key not in run.grams:
+    if key not in work.grams:
         # Holding x's storage keeps its address from being given to another; detached, as a pass that held the graph which holds
         # the pass would never be freed.
-        run.grams[key] = (x.detach(), torch.bmm(X.mT, X))
-    return (torch.bmm(D, run.grams[key][1]) * D).sum((1, 2))
+        work.grams[key] = (x.detach(), torch.bmm(X.mT, X))
+    return (torch.bmm(D, work.grams[key][1]) * D).sum((1, 2))
 
 
 def _gram_square(h: Tensor, B: Tensor) -> Tensor:
@@ -182,25 +208,25 @@ def _gram_square(h: Tensor, B: Tensor) -> Tensor:
     return (torch.bmm(h.mT, h) * torch.bmm(B.mT, B)).sum((1, 2))
 
 
-def _write(run: Pass, part: Part, name: str, into: Tensor, value: Tensor) -> None:
+def _write(work: Work, name: str, into: Tensor, value: Tensor) -> None:
     """A factor's gradient into the flat buffer; added where the linear was used more than once in this pass."""
     key = (id(into), name)
-    if key in run.written:
+    if key in work.written:
         into += value
     else:
         into.copy_(value)
-        run.written.add(key)
+        work.written.add(key)
 
 
 class Switch:
-    """What the patched linears of a model do now: `run` for a pass of many configurations, None = the bare model.
+    """What the patched linears of a model do now: `work` for a pass of many configurations, None = the bare model.
 
     `scale` multiplies the output of every target copy by copy; only the test of whether a model can be folded uses it.
     `called` gathers the targets that the model's forward has really used, `rows` the most rows that one of them saw bare.
     """
 
     def __init__(self) -> None:
-        self.run: Pass | None = None
+        self.work: Work | None = None
         self.scale: Tensor | None = None
         self.called: set[str] = set()
         self.rows = 0
@@ -216,8 +242,8 @@ def patched(model: nn.Module, targets: tuple[str, ...]) -> Iterator[Switch]:
 
         def forward(x: Tensor) -> Tensor:
             switch.called.add(name)
-            if switch.run is not None:
-                return _BlockLinear.apply(x, switch.run.anchor, linear, name, switch.run)  # type: ignore[return-value]
+            if switch.work is not None:
+                return adapted(x, linear, name, switch.work)
             y = bare(x)
             switch.rows = max(switch.rows, y.numel() // y.shape[-1])
             if switch.scale is not None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.training.adapters.attach import Attached, attach, build_adapters, linear_at
+from rsverify.training.adapters.attach import Attached, attach, build_adapters
+from rsverify.training.model.linears import linear_at
 from rsverify.training.model.problem import Problem
 from rsverify.training.stack.loop import advance, factor_norms
 

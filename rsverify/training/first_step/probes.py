@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsverify.training.adapters.attach import linear_at
+from rsverify.training.model.linears import linear_at
 from rsverify.training.model.problem import Problem
 
 

@@ -42,12 +42,6 @@ def per_layer(
     columns = np.array([layer.X.shape[1] for layer in capture.layers])[:, None, None]
     tokens = np.array([layer.tokens for layer in capture.layers])[:, None, None]
     forward = g ** (2 + 2 * degree)
-    if claim.probe != "aligned":
-        return f"on a real batch the probe is the batch itself (aligned); {claim.probe} has no meaning there"
-    if claim.steps > 1:
-        return f"the closed form is of the first step; steps={claim.steps} are measured by training.train"
-    if claim.statistic == "log":
-        return "training reports rms, frobenius and projection; the mean of logarithms is Monte Carlo's"
     if claim.steps == 0:
         if claim.quantity in ("output", "input_gradient", f"gradient:{down}"):
             return ZERO

@@ -10,9 +10,9 @@ import torch
 
 from rsverify.errors import InputError
 from rsverify.statistics.streams import stream
-from rsverify.training.adapters.attach import find_targets
-from rsverify.training.compact import as_decoder
 from rsverify.training.model.base import base_manifest, load_base
+from rsverify.training.model.compact import as_decoder
+from rsverify.training.model.linears import find_targets
 from rsverify.training.model.problem import Problem
 from rsverify.training.model.task import Batch, Task, compact_losses
 from rsverify.training.model.text import Corpus, source

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsverify.errors import InputError
-from rsverify.training.adapters.attach import find_targets
+from rsverify.training.model.decoder import Decoder
+from rsverify.training.model.linears import find_targets
 from rsverify.training.model.problem import Problem
-from rsverify.training.native.decoder import Decoder
 
 Batch = Mapping[str, Any]
 """Named inputs of a model; tensors whose first axis counts the examples are folded, others are passed on."""

@@ -1,7 +1,7 @@
 """A forward and backward of a decoder as a list of kernel calls, made once and run at every step.
 
 All that a step keeps or passes on lies in one block of memory that its calls know by address: a step allocates nothing, and between two
-calls the interpreter does no more than hand over arguments. For the compact transformer `compact.gradients` says the same in torch.
+calls the interpreter does no more than hand over arguments.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsverify.training.autograd.block_linear import Part
-from rsverify.training.native import build, cost, decoder
+from rsverify.training.adapters.passes import Part
+from rsverify.training.model import decoder
+from rsverify.training.model.decoder import Block, Decoder, Norm
+from rsverify.training.native import build, cost
 from rsverify.training.native.build import Kernels
-from rsverify.training.native.decoder import Block, Decoder, Norm
 
 ALIGNED = 64
 """Bytes: a vector, and a line of the cache."""
@@ -96,7 +97,7 @@ class Linear:
 class Program:
     """One pass of some neighbouring configurations.
 
-    Args: parts as in `blocklinear.Pass`, none for the bare model; rows and length of one copy's batch; first, for the bare model, the
+    Args: parts as in `passes.Pass`, none for the bare model; rows and length of one copy's batch; first, for the bare model, the
         configurations at B = 0 whose gradients it finds on its way.
 
     Shapes: tokens (copies * sequences, length), to be filled before `run`; losses, squares, down_squares and up_squares (copies,):
@@ -119,7 +120,7 @@ class Program:
         self._kernels, self._model, self._parts, self._first = kernels, model, parts, first
         self.copies, self.rows, self.length, self._arena = copies, rows, length, arena
         self._total = copies * rows
-        self._rank = max((part.group.rank for part in [*parts, *(first.parts if first else ())]), default=1)
+        self._rank = max((part.factors.rank for part in [*parts, *(first.parts if first else ())]), default=1)
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._keep: list[Any] = []  # what only an address in a call refers to
         self._rows: dict[int, Rows] = {}
@@ -241,10 +242,10 @@ class Program:
         d_out, d_in = at.weight.shape
         found = []
         for part in self._parts:
-            group = part.group
-            if (at.name, group.down) not in group.places:
+            factors = part.factors
+            if (at.name, factors.down) not in factors.places:
                 continue
-            r, size = group.rank, part.hi - part.lo
+            r, size = factors.rank, part.hi - part.lo
             merged = cost.route(n=self.rows, d_in=d_in, d_out=d_out, r=r, lanes=self._kernels.lanes) == "merged"
             kept = self._arena.take(size, d_out if merged else self.rows, d_in if merged else r)
             found.append(self._adapters(at.name, part, merged=merged, kept=kept))
@@ -254,24 +255,24 @@ class Program:
 
     def _adapters(self, name: str, part: Part, *, merged: bool = False, kept: Tensor | None = None) -> build.Part:
         """The adapters of a part on one linear, their memory by address."""
-        group, stepping = part.group, part.stepping
+        factors, stepping = part.factors, part.stepping
         at = self._rows_of(part)
-        found = build.Part(part.lo, part.hi, group.rank, int(merged), group.columns, at.gamma, _address(kept), at.adam)
-        for field, factor in (("A", group.down), ("B", group.up)):
-            start = group.places[name, factor].start * self._kernels.dtype.itemsize
+        found = build.Part(part.lo, part.hi, factors.rank, int(merged), factors.columns, at.gamma, _address(kept), at.adam)
+        for field, factor in (("A", factors.down), ("B", factors.up)):
+            start = factors.places[name, factor].start * self._kernels.dtype.itemsize
             moments = (None, at.m + start, at.s + start) if stepping else (at.g + start, None, None)
-            setattr(found, field, build.Factor(int(group.trains[factor]), at.w + start, *moments, at.lr[factor]))
+            setattr(found, field, build.Factor(int(factors.trains[factor]), at.w + start, *moments, at.lr[factor]))
         self._keep.append(kept)
         return found
 
     def _rows_of(self, part: Part) -> Rows:
         if id(part) not in self._rows:
-            group, stepping, rows = part.group, part.stepping, part.rows
-            rates = {factor: group.lr[factor].view(-1)[rows] for factor in (group.down, group.up)}
-            gamma = group.gamma.view(-1)[rows]
+            factors, stepping, rows = part.factors, part.stepping, part.rows
+            rates = {factor: factors.lr[factor].view(-1)[rows] for factor in (factors.down, factors.up)}
+            gamma = factors.gamma.view(-1)[rows]
             self._keep += [part, rates, gamma]
             self._rows[id(part)] = Rows(
-                gamma.data_ptr(), group.acting[rows].data_ptr(), 0 if stepping else group.g[rows].data_ptr(),
+                gamma.data_ptr(), factors.acting[rows].data_ptr(), 0 if stepping else factors.g[rows].data_ptr(),
                 {factor: rate.data_ptr() for factor, rate in rates.items()},
                 *((stepping.m.data_ptr(), stepping.s.data_ptr(), ctypes.addressof(stepping.constants)) if stepping else (0, 0, None)),
             )  # fmt: skip
@@ -288,7 +289,7 @@ class Program:
         sizes, name = (self.copies, self.rows, d_in, d_out), linear.at.name
         if self._first is not None and name:
             first = self._first
-            parts, count = _array([self._adapters(name, p) for p in first.parts if (name, p.group.down) in p.group.places])
+            parts, count = _array([self._adapters(name, p) for p in first.parts if (name, p.factors.down) in p.factors.places])
             if count:
                 squares = (first.down_squares, first.up_squares)
                 given = (ctypes.byref(parts), count, *squares, self._scratch)

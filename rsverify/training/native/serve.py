@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
+from rsverify.training.model.decoder import Decoder
 from rsverify.training.model.task import Task
 from rsverify.training.native import build
-from rsverify.training.native.decoder import Decoder
 
 
 def decoder_for(task: Task, *, dtype: torch.dtype) -> Decoder | None:

@@ -82,6 +82,8 @@ def load(path: Path, about: Mapping[str, Any], *, steps: int) -> Checkpoint | No
 
 def restore(checkpoint: Checkpoint, stack: Stack, members: Sequence[int]) -> None:
     """Bring a fresh stack to where its configurations were; `members` are their places in the checkpoint, in the stack's order."""
+    if any(group.factors.pair is None for group in stack.groups):
+        stack.draw()  # what lies beside the factors of other kinds is no part of a checkpoint
     for row, i in enumerate(members):
         for name, value in stack.row(row).items():
             saved = checkpoint.tensors[f"{i}.{name}"].to(value.device)
@@ -91,7 +93,7 @@ def restore(checkpoint: Checkpoint, stack: Stack, members: Sequence[int]) -> Non
                 value.copy_(saved)
     stack.done[0] = checkpoint.done[members[0]]
     for group in stack.groups:
-        group.refresh()
+        group.factors.refresh()
 
 
 def difference(before: Any, now: Any, place: str = "") -> str | None:

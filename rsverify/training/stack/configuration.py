@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.ranks import parse_ranks
-from rsverify.definitions.registry import as_adapter
+from rsverify.definitions.registry import Declared
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.errors import InputError
+from rsverify.training.adapters.called import ModuleAdapter
+from rsverify.training.adapters.trainable import as_trainable
 
 
 @dataclass(frozen=True, init=False)
@@ -23,7 +24,10 @@ class Configuration:
     Args:
         rank: r. rule: scaling rule, by name, text or object, read at `alpha`; gamma: the factor itself, in the rule's place.
         lr: learning rate of this configuration. optimizer: by name, text or object.
-        adapter: declaration with its init laws, e.g. `as_adapter("lora").with_init(A=Gaussian(std="1/r"))`.
+        adapter: a declaration by object or name, multilinear with its init laws, e.g.
+            `as_adapter("lora").with_init(A=Gaussian(std="1/r"))`, or not (DoRA); or what builds a module: a function
+            build(rank, base, alpha), or an object that has one as `build`. A module applies a rule of its own to alpha; `rule` is then the
+            one that it is said to follow.
         seed, draw: name the stream of the factors at init. data: names the stream of the batches; configurations of one
             `data` see the same batches.
         targets: which of the task's linears are adapted, None = all of them.
@@ -34,7 +38,7 @@ class Configuration:
     gamma: float
     lr: float
     optimizer: Optimizer
-    adapter: Adapter
+    adapter: Declared | ModuleAdapter
     rule: str
     alpha: float
     seed: int
@@ -51,14 +55,14 @@ class Configuration:
         alpha: float = ALPHA,
         lr: float = 1e-3,
         optimizer: Optimizer | str = "adamw",
-        adapter: Adapter | str = "lora",
+        adapter: Any = "lora",
         seed: int = 0,
         draw: int = 0,
         data: int = 0,
         targets: Sequence[str] | None = None,
     ) -> None:
         (rank,) = parse_ranks([rank])
-        optimizer, adapter = as_optimizer(optimizer), as_adapter(adapter)
+        optimizer, adapter = as_optimizer(optimizer), as_trainable(adapter)
         if (rule is None) == (gamma is None):
             raise InputError(f"rank={rank}: rule={rule!r}, gamma={gamma!r}; expected exactly one of the two")
         if rule is not None:
@@ -87,7 +91,8 @@ class Configuration:
     def to_dict(self) -> dict[str, Any]:
         """What distinguishes this configuration, as plain data: what a checkpoint is compared by."""
         return {
-            "adapter": self.adapter.name, "expression": self.adapter.expression, "init": self.adapter.init, "rank": self.rank,
+            "adapter": self.adapter.name, "expression": getattr(self.adapter, "expression", "as built"),
+            "init": getattr(self.adapter, "init", "as built"), "rank": self.rank,
             "rule": self.rule, "alpha": self.alpha, "gamma": self.gamma, "lr": self.lr, "optimizer": self.optimizer.text,
             "seed": self.seed, "draw": self.draw, "data": self.data, "targets": None if self.targets is None else list(self.targets),
         }  # fmt: skip
@@ -106,7 +111,7 @@ def grid(
     seeds: Iterable[int] = (0,),
     lrs: Iterable[float] = (1e-3,),
     optimizers: Iterable[Optimizer | str] = ("adamw",),
-    adapters: Iterable[Adapter | str] = ("lora",),
+    adapters: Iterable[Any] = ("lora",),
     alpha: float = ALPHA,
     targets: Sequence[str] | None = None,
 ) -> list[Configuration]:

@@ -1,8 +1,4 @@
-"""Where the factors of many configurations live: grouped by rank, each configuration one row of a flat buffer.
-
-Row-major by configuration, so that gradient norms, learning rates and optimizer steps are operations on whole rows, while the
-factors of one linear are strided views (configurations, ..., ...) that batched matrix products take as they are.
-"""
+"""Which configurations share a buffer: grouped by rank, kind of adapter and targets, each configuration one row of it."""
 
 from __future__ import annotations
 
@@ -16,10 +12,13 @@ from torch import Tensor, nn
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Law, Zero
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.definitions.rates import rate_ratio
+from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import InputError
-from rsverify.training.adapters.attach import linear_at
 from rsverify.training.adapters.contraction import factor_key, factor_sizes, factor_stream, two_factors
+from rsverify.training.adapters.factors import Factors, Place
+from rsverify.training.adapters.forms import Form, Start, stacked
+from rsverify.training.adapters.trainable import form_of
+from rsverify.training.model.linears import linear_at
 from rsverify.training.native.build import Kernels
 from rsverify.training.native.philox import Draw, draw_uniform
 from rsverify.training.stack.configuration import Configuration
@@ -28,102 +27,19 @@ Allocate = Callable[..., Tensor]
 """torch.zeros, or one that gives memory shared with forked workers."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a factor of one linear lies in a row: columns [start, stop), as a matrix of `shape`."""
-
-    layer: str
-    factor: str
-    start: int
-    shape: tuple[int, int]
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.shape[0] * self.shape[1]
-
-    def of(self, buffer: Tensor) -> Tensor:
-        """The factor of every row. Shapes: buffer (configurations, columns); result (configurations, *shape)."""
-        return buffer[:, self.start : self.stop].unflatten(1, self.shape)
-
-
-@dataclass(frozen=True)
-class Views:
-    """Shapes: A, grad_A (configurations, r, d_in); B, grad_B (configurations, d_out, r); gamma (configurations, 1, 1)."""
-
-    A: Tensor
-    B: Tensor
-    grad_A: Tensor
-    grad_B: Tensor
-    gamma: Tensor
-
-
-@dataclass(frozen=True)
-class ScaledViews(Views):
-    """Shapes: scaled_B as B, times gamma."""
-
-    scaled_B: Tensor
-
-
 @dataclass
 class Group:
     """Configurations of one rank, one set of targets and one kind of adapter: `lo` is the place of the first in the stack.
 
-    `lr` (and `lrs`, as numbers) holds the learning rate of each factor by its name: LoRA+ raises that of a factor that starts at zero.
-
-    Shapes: w, the factors, and g, their gradients (configurations, columns), all downs before all ups; gamma (configurations, 1, 1);
-    lr (configurations, 1).
+    `lrs` holds the learning rate of each factor by its name: LoRA+ raises that of an up-factor. `runs` are neighbours
+    under one optimizer.
     """
 
     lo: int
     configurations: tuple[Configuration, ...]
-    up: str
-    down: str
-    places: dict[tuple[str, str], Place]
-    columns: int
-    w: Tensor
-    gamma: Tensor
-    lr: dict[str, Tensor]
+    factors: Factors
     lrs: dict[str, list[float]]
-    trains: dict[str, bool]
-    acting: Tensor
     runs: list[tuple[slice, Optimizer]] = field(default_factory=list)
-    _g: Tensor | None = None
-    _views: dict[tuple[str, int, int], Views] = field(default_factory=dict)
-    _scaled: Tensor | None = None
-    _scaled_views: dict[tuple[str, int, int], ScaledViews] = field(default_factory=dict)
-
-    @property
-    def g(self) -> Tensor:
-        """The gradients: memory that is taken when they are first asked for, as the native kernels may step along them unseen."""
-        if self._g is None:
-            self._g = torch.zeros_like(self.w)
-        return self._g
-
-    def views(self, layer: str, rows: slice) -> Views:
-        """The two factors of a linear and their gradients for some rows: made once, as the buffers never move."""
-        key = (layer, rows.start, rows.stop)
-        if key not in self._views:
-            down, up = self.places[layer, self.down], self.places[layer, self.up]
-            A, B, grad_A, grad_B = (place.of(buffer)[rows] for buffer in (self.acting, self.g) for place in (down, up))
-            self._views[key] = Views(A, B, grad_A, grad_B, self.gamma[rows].to(self.acting.dtype))
-        return self._views[key]
-
-    def scale(self, rows: slice) -> None:
-        """Bring gamma times the up-factors of some rows up to date: once a step, where it stands before two products of every linear."""
-        ups = self.acting[:, self.factor_columns(self.up)]
-        if self._scaled is None:
-            self._scaled = torch.empty_like(ups, memory_format=torch.contiguous_format)
-        torch.mul(ups[rows], self.gamma[rows, 0], out=self._scaled[rows])
-
-    def scaled_views(self, layer: str, rows: slice) -> ScaledViews:
-        """As `views`, with gamma times the up-factor, as `scale` last left it."""
-        key = (layer, rows.start, rows.stop)
-        if key not in self._scaled_views:
-            assert self._scaled is not None
-            at, up, first = self.views(layer, rows), self.places[layer, self.up], self.factor_columns(self.up).start
-            scaled = self._scaled[rows, up.start - first : up.stop - first].unflatten(1, up.shape)
-            self._scaled_views[key] = ScaledViews(at.A, at.B, at.grad_A, at.grad_B, at.gamma, scaled)
-        return self._scaled_views[key]
 
     @property
     def rank(self) -> int:
@@ -134,84 +50,96 @@ class Group:
         return len(self.configurations)
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(layer for layer, factor in self.places if factor == self.down)
-
-    def factor_columns(self, factor: str) -> slice:
-        """The columns of all factors of that name."""
-        mine = [place for (_, name), place in self.places.items() if name == factor]
-        return slice(mine[0].start, mine[-1].stop)
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.down, self.up) if self.trains[name])
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(form.note for form in self.factors.forms.values() if form.note))
 
     def draw(self, kernels: Kernels | None = None) -> None:
-        """Put every factor at init, each configuration from its own streams; rules and learning rates share a draw.
+        """Put every factor at init, each configuration from its own streams; rules and learning rates share a draw where they can.
 
-        Args: kernels draw uniform factors in numpy's place, the same numbers.
+        Args: kernels draw uniform factors of a pair in numpy's place, the same numbers.
         """
+        if self.factors.pair is not None:
+            self._draw_pair(kernels)
+        else:
+            self._draw_forms()
+        self.factors.refresh()
+
+    def _draw_forms(self) -> None:
+        factors, starts = self.factors, {}
+        for layer, form in factors.forms.items():
+            fixed: list[dict[str, Tensor]] = []
+            for row, c in enumerate(self.configurations):
+                key = (layer, c.adapter, c.seed, c.draw, c.gamma, c.alpha)
+                if key not in starts:
+                    starts[key] = form.start(gamma=c.gamma, alpha=c.alpha, seed=c.seed, draw=c.draw)
+                start: Start = starts[key]
+                for name, value in start.factors.items():
+                    place = factors.places[layer, name]
+                    factors.w[row, place.start : place.stop] = value.reshape(-1).to(factors.w.dtype)
+                fixed.append(start.fixed)
+            factors.fixed[layer] = {name: stacked([one[name] for one in fixed]) for name in fixed[0]}
+            starts.clear()
+
+    def _draw_pair(self, kernels: Kernels | None) -> None:
+        factors = self.factors
         sharing: dict[tuple[str, Law, int, int, float | None], list[int]] = {}
         for row, c in enumerate(self.configurations):
-            for name, law in c.adapter.laws.items():
+            for name, law in _declared(c).laws.items():
                 gamma = c.gamma if law.absorbs_gamma else None
                 sharing.setdefault((name, law, c.seed, c.draw, gamma), []).append(row)
-        adapter, rank, itemsize = self.configurations[0].adapter, self.rank, self.w.element_size()
+        adapter, rank, itemsize = _declared(self.configurations[0]), self.rank, factors.w.element_size()
         scales: dict[object, float] = {}
         # numpy holds the interpreter for the whole of a small copy, which other threads then do not fight for
-        on_host = self.w.device.type == "cpu" and self.w.dtype in (torch.float32, torch.float64)
-        w: Any = self.w.numpy() if on_host else self.w
+        on_host = factors.w.device.type == "cpu" and factors.w.dtype in (torch.float32, torch.float64)
+        w: Any = factors.w.numpy() if on_host else factors.w
         by_kernels: list[Draw] = []
         copied: list[tuple[int, int, slice]] = []
         for (name, law, seed, draw, gamma), (row, *others) in sharing.items():
-            columns = self.factor_columns(name)
+            columns = factors.columns_of(name)
             if isinstance(law, Zero):
                 for each in (row, *others):
                     w[each, columns] = 0.0
                 continue
-            for layer in self.layers:
-                place, d_in, d_out = self.places[layer, name], self.places[layer, self.down].shape[1], self.places[layer, self.up].shape[0]
+            for layer in factors.layers:
+                place = factors.places[layer, name]
+                d_in, d_out = factors.places[layer, factors.down].shape[1], factors.places[layer, factors.up].shape[0]
                 one = (law, d_in, d_out, gamma)
                 if one not in scales:
                     scales[one] = law.scale(factor_sizes(adapter, rank=rank, d_in=d_in, d_out=d_out, gamma=gamma))
                 path: dict[str, Any] = {"rank": rank, "seed": seed, "draw": draw, "layer": layer}
                 if kernels is not None and law.standard_uniform:
-                    to = self.w.data_ptr() + (row * self.columns + place.start) * itemsize
+                    to = factors.w.data_ptr() + (row * factors.columns + place.start) * itemsize
                     by_kernels.append(Draw.of(factor_key(name, **path), count=place.stop - place.start, scale=scales[one], to=to))
                 else:
                     drawn = (law.standard_draw(factor_stream(name, **path), place.shape) * scales[one]).reshape(-1)
-                    w[row, place.start : place.stop] = drawn if on_host else torch.from_numpy(drawn).to(self.w.dtype)
+                    w[row, place.start : place.stop] = drawn if on_host else torch.from_numpy(drawn).to(factors.w.dtype)
             copied += [(row, other, columns) for other in others]
         if kernels is not None:
             draw_uniform(kernels, by_kernels)
         for row, other, columns in copied:
             w[other, columns] = w[row, columns]
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Bring the copy that acts in the base's dtype up to date; the factors themselves where the dtypes agree."""
-        if self.acting is not self.w:
-            self.acting.copy_(self.w)
 
     @property
     def starts_at_zero(self) -> bool:
         """Whether the added weight is zero at init because the up-factor is."""
-        return all(isinstance(c.adapter.laws[self.up], Zero) for c in self.configurations)
+        pair = self.factors.pair
+        return pair is not None and all(isinstance(_declared(c).laws[pair[0]], Zero) for c in self.configurations)
 
 
-def silent_on(configuration: Configuration) -> str | None:
-    """Why configurations of this adapter cannot be stacked; None where they can."""
-    if not isinstance(configuration.adapter, Adapter):
-        name = getattr(configuration.adapter, "name", type(configuration.adapter).__name__)
-        return f"only an up-factor times a down-factor is stacked; {name} is not a product of factors with declared laws"
-    if two_factors(configuration.adapter) is None:
-        return f"only an up-factor times a down-factor is stacked; {configuration.adapter.name} is {configuration.adapter.expression!r}"
-    return None
+def _declared(c: Configuration) -> Adapter:
+    """The declaration of a pair."""
+    assert isinstance(c.adapter, Adapter)
+    return c.adapter
+
+
+def is_pair(c: Configuration) -> bool:
+    """Whether a configuration's adapter is an up-factor times a down-factor, which batched products serve and the kernels know."""
+    return isinstance(c.adapter, Adapter) and two_factors(c.adapter) is not None
 
 
 def order(configurations: Sequence[Configuration]) -> list[int]:
     """Places of the configurations in the stack: equal ranks, targets and kinds together, and equal optimizers within these."""
-    return sorted(range(len(configurations)), key=lambda i: (*_kind(configurations[i]), configurations[i].optimizer.text, i))
+    return sorted(range(len(configurations)), key=lambda i: (*_sortable(configurations[i]), configurations[i].optimizer.text, i))
 
 
 def build_groups(
@@ -236,41 +164,64 @@ def build_groups(
 
 
 def _kind(c: Configuration) -> tuple[object, ...]:
-    return (c.rank, c.targets or (), c.adapter.expression, tuple(c.adapter.laws), tuple(law.trainable for law in c.adapter.laws.values()))
+    """What the configurations of a group have in common. A module knows its alpha, and applies a rule of its own."""
+    if isinstance(c.adapter, Adapter):
+        laws = c.adapter.laws
+        return (c.rank, c.targets or (), c.adapter.expression, tuple(laws), tuple(law.trainable for law in laws.values()))
+    if isinstance(c.adapter, WrappedAdapter):
+        return (c.rank, c.targets or (), c.adapter.name, id(c.adapter.weight))
+    return (c.rank, c.targets or (), c.adapter.name, c.alpha, id(c.adapter.build))
 
 
-def _lr(c: Configuration, factor: str) -> float:
-    return c.lr * rate_ratio(c.optimizer, c.adapter, factor)
+def _sortable(c: Configuration) -> tuple[object, ...]:
+    return (c.rank, c.targets or (), *(text if isinstance(text, tuple) else str(text) for text in map(str, _kind(c)[2:])))
 
 
 def _group(
     model: nn.Module, members: Sequence[Configuration], targets: Sequence[str], *, lo: int, dtype: torch.dtype, allocate: Allocate
 ) -> Group:
     first = members[0]
-    pair = two_factors(first.adapter)
-    if pair is None:
-        raise InputError(str(silent_on(first)))
-    up, down = pair
     layers = first.targets if first.targets is not None else tuple(targets)
-    places: dict[tuple[str, str], Place] = {}
-    column = 0
-    shapes = [linear_at(model, layer).weight.shape for layer in layers]
-    for factor in (down, up):
-        for layer, (d_out, d_in) in zip(layers, shapes, strict=True):
-            place = Place(layer, factor, column, (first.rank, d_in) if factor == down else (d_out, first.rank))
-            places[layer, factor] = place
-            column = place.stop
     weight = linear_at(model, layers[0]).weight
     where = {"device": weight.device, "dtype": dtype}
+    pair: tuple[str, str] | None = None
+    forms: dict[str, Form] = {}
+    if is_pair(first):
+        adapter = _declared(first)
+        pair = two_factors(adapter)
+        assert pair is not None
+        up, down = pair
+        names, trained = (down, up), adapter.trainable
+        widths = {layer: linear_at(model, layer).weight.shape for layer in layers}
+        shapes: dict[tuple[str, str], tuple[int, ...]] = {(layer, down): (first.rank, d_in) for layer, (_, d_in) in widths.items()}
+        shapes |= {(layer, up): (d_out, first.rank) for layer, (d_out, _) in widths.items()}
+    else:
+        given = {"rank": first.rank, "alpha": first.alpha}
+        forms = {layer: form_of(first.adapter, linear_at(model, layer), layer=layer, **given) for layer in layers}
+        some = forms[layers[0]]
+        names, trained = tuple(some.shapes), some.trained
+        odd = next((layer for layer, form in forms.items() if tuple(form.shapes) != names), None)
+        if odd is not None:
+            raise InputError(f"{first.adapter.name} has tensors {names} on {layers[0]}, but {tuple(forms[odd].shapes)} on {odd}")
+        shapes = {(layer, name): form.shapes[name] for layer, form in forms.items() for name in names}
+    places: dict[tuple[str, str], Place] = {}
+    column = 0
+    for name in names:
+        for layer in layers:
+            places[layer, name] = Place(layer, name, column, shapes[layer, name])
+            column = places[layer, name].stop
     w = allocate((len(members), column), **where)
-    group = Group(
-        lo, tuple(members), up, down, places, column, w,
+    ups = forms[layers[0]].ups if forms else _declared(first).ups
+    lrs = {name: [c.lr * (c.optimizer.option("lr_ratio") if name in ups else 1.0) for c in members] for name in names}
+    factors = Factors(
+        first.rank, names, pair, places, column, w,
         torch.tensor([c.gamma for c in members], **where).view(-1, 1, 1),
-        {name: torch.tensor([_lr(c, name) for c in members], **where).view(-1, 1) for name in pair},
-        {name: [_lr(c, name) for c in members] for name in pair},
-        {name: first.adapter.laws[name].trainable for name in pair},
+        {name: torch.tensor(rates, **where).view(-1, 1) for name, rates in lrs.items()},
+        {name: name in trained for name in names},
         w if weight.dtype == dtype else torch.zeros(w.shape, device=weight.device, dtype=weight.dtype),
+        forms,
     )  # fmt: skip
+    group = Group(lo, tuple(members), factors, lrs)
     start = 0
     for stop in range(1, len(members) + 1):
         if stop == len(members) or members[stop].optimizer.text != members[start].optimizer.text:

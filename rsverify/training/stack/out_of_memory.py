@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 
 import torch
 
 from rsverify.errors import BudgetError
-from rsverify.training.adapters.attach import linear_at
+from rsverify.training.adapters.trainable import entries
+from rsverify.training.model.linears import linear_at
 from rsverify.training.model.task import Task
 from rsverify.training.stack.configuration import Configuration
 from rsverify.training.stack.room import available_bytes
@@ -15,16 +17,23 @@ from rsverify.training.stack.stepping import state_names
 
 
 def factor_bytes(task: Task, configurations: Sequence[Configuration], *, dtype: torch.dtype) -> int:
-    """Bytes of all factors, their gradients and running moments."""
+    """Bytes of all factors, their gradients and running moments, and of what lies beside them."""
     total = 0
-    shapes_of: dict[tuple[str, ...], list[torch.Size]] = {}
+    counts: dict[Hashable, tuple[int, int]] = {}
     for c in configurations:
         names = c.targets or task.targets
-        if names not in shapes_of:
-            shapes_of[names] = [linear_at(task.model, name).weight.shape for name in names]
-        shapes = shapes_of[names]
+        key = (c.adapter, c.rank, c.alpha, names)
+        if key not in counts:
+            shapes = Counter(tuple(linear_at(task.model, name).weight.shape) for name in names)
+            some = {tuple(linear_at(task.model, name).weight.shape): name for name in names}
+            each = {
+                shape: entries(c.adapter, linear_at(task.model, name), layer=name, rank=c.rank, alpha=c.alpha)
+                for shape, name in some.items()
+            }
+            counts[key] = tuple(sum(count * each[shape][k] for shape, count in shapes.items()) for k in range(2))  # type: ignore[assignment]
+        held, beside = counts[key]
         moments = 0 if c.optimizer.name == "adafactor" else len(state_names(c.optimizer))
-        total += c.rank * sum(sum(shape) for shape in shapes) * dtype.itemsize * (2 + moments)
+        total += dtype.itemsize * (held * (2 + moments) + beside)
     return total
 
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.training.stack.layout import Allocate, Group, Place
+from rsverify.errors import InputError
+from rsverify.training.adapters.factors import Place
+from rsverify.training.stack.layout import Allocate, Group
 
 BLOCK = 1 << 16
 """Entries of a block: five float32 operands of it fit into the megabyte of cache that a core has."""
@@ -156,10 +158,23 @@ def state_names(optimizer: Optimizer) -> tuple[str, ...]:
 def new_states(group: Group, rows: slice, optimizer: Optimizer, allocate: Allocate = torch.zeros) -> States:
     """The running moments of some rows of a group at rest. Shapes: (configurations, columns), shorter for row and column means."""
     count = rows.stop - rows.start
-    widths = {name: group.columns for name in state_names(optimizer)}
+    widths = {name: group.factors.columns for name in state_names(optimizer)}
+    if optimizer.name in MATRIX:
+        _refuse_other_than_matrices(group, optimizer)
     if optimizer.name == "adafactor":
-        widths = {"rows": sum(p.shape[0] for p in group.places.values()), "columns": sum(p.shape[1] for p in group.places.values())}
-    return {name: allocate((count, width), device=group.w.device, dtype=group.w.dtype) for name, width in widths.items()}
+        places = group.factors.places.values()
+        widths = {"rows": sum(place.shape[0] for place in places), "columns": sum(place.shape[-1] for place in places)}
+    return {name: allocate((count, width), device=group.factors.w.device, dtype=group.factors.w.dtype) for name, width in widths.items()}
+
+
+def _refuse_other_than_matrices(group: Group, optimizer: Optimizer) -> None:
+    """Updates that look at a factor as a matrix have none for vectors and stacks of matrices."""
+    for (_, name), place in group.factors.places.items():
+        if group.factors.trains[name] and len(place.shape) != 2:
+            raise InputError(
+                f"{optimizer.name} steps along matrices; {name} of {group.configurations[0].adapter.name} has shape {place.shape}:"
+                " take an optimizer that steps entry by entry, e.g. adamw"
+            )
 
 
 def step(group: Group, rows: slice, optimizer: Optimizer, states: States, *, t: int, norms: Tensor | None = None) -> None:
@@ -167,31 +182,32 @@ def step(group: Group, rows: slice, optimizer: Optimizer, states: States, *, t: 
 
     Args: t counts steps from 1; norms are the gradient norms of the rows, which a bound on them (`clip`) needs.
     """
-    w, g = group.w[rows], group.g[rows]
+    w, g = group.factors.w[rows], group.factors.g[rows]
     if optimizer.option("clip"):
         assert norms is not None
         g.mul_((optimizer.option("clip") / (norms + 1e-6)).clamp_(max=1.0)[:, None])  # as torch.nn.utils.clip_grad_norm_
-    for factor in group.trained:
-        lr = group.lr[factor][rows]
+    for factor in group.factors.trained:
+        lr = group.factors.lr[factor][rows]
         if optimizer.name in MATRIX:
             _matrix_step(group, factor, optimizer, w, g, states, lr, t)
         elif optimizer.name in FUSED:
             _fused_step(group, rows, factor, optimizer, w, g, states, t)
         else:
             update = ENTRYWISE[optimizer.name][0]
-            for block in _blocks(w, group.factor_columns(factor)):
+            for block in _blocks(w, group.factors.columns_of(factor)):
                 part = {name: value[block] for name, value in states.items()}
                 update(optimizer, w[block], g[block], part, lr[block[0]], t)
 
 
 def _fused_step(group: Group, rows: slice, factor: str, optimizer: Optimizer, w: Tensor, g: Tensor, states: States, t: int) -> None:
     """Torch's own single-pass kernel, on neighbouring rows of equal learning rate together."""
-    columns = group.factor_columns(factor)
-    whole = len(group.trained) == 2 and group.lrs[group.down] == group.lrs[group.up]
+    columns = group.factors.columns_of(factor)
+    names = group.factors.names
+    whole = group.factors.trained == names and all(group.lrs[name] == group.lrs[names[0]] for name in names)
     if whole:
-        if factor != group.down:
-            return  # done with the other factor
-        columns = slice(0, group.columns)
+        if factor != names[0]:
+            return  # done with the first factor
+        columns = slice(0, group.factors.columns)
     lrs = group.lrs[factor][rows]
     count = torch.full((), float(t), device=w.device, dtype=torch.float32)
     start = 0
@@ -212,8 +228,8 @@ def _fused_step(group: Group, rows: slice, factor: str, optimizer: Optimizer, w:
 def _matrix_step(group: Group, factor: str, optimizer: Optimizer, w: Tensor, g: Tensor, states: States, lr: Tensor, t: int) -> None:
     update = MATRIX[optimizer.name][0]
     offsets: dict[str, int] = {"rows": 0, "columns": 0}
-    for (_, name), place in group.places.items():
-        sizes = {"rows": place.shape[0], "columns": place.shape[1]}
+    for (_, name), place in group.factors.places.items():
+        sizes = {"rows": place.shape[0], "columns": place.shape[-1]}
         if name == factor:
             update(optimizer, place.of(w), place.of(g), _matrix_states(states, place, offsets), lr[:, :, None], t)
         for key, size in sizes.items():

@@ -1,6 +1,6 @@
-"""Several cores for passes written out by hand: each thread trains its share of the configurations to the end on one core.
+"""Several cores for the kernels: each thread trains its share of the configurations to the end on one core.
 
-Such a pass is a row of products during which the interpreter is free for the other threads. Nothing is copied, forked or sent:
+Such a pass is a row of calls during which the interpreter is free for the other threads. Nothing is copied, forked or sent:
 against forked workers this saved the copying of page tables and every first touch of a page, a third of a short run.
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from rsverify.training.autograd.block_linear import Switch
 from rsverify.training.stack.stack import Stack
 from rsverify.training.stack.watching import take, watch
 
@@ -33,7 +32,6 @@ def thread_count(*, configurations: int, bytes_each: int, memory: int) -> int:
 
 def run_in_threads(
     stacks: Sequence[Stack],
-    switch: Switch,
     *,
     stopped: Callable[[], bool],
     report: Callable[[], None] | None = None,
@@ -52,7 +50,7 @@ def run_in_threads(
         torch.set_num_threads(1)  # this thread's own number
         try:
             torch.empty(KEPT, dtype=torch.uint8)
-            take(stack, switch, lock, halted=flag.is_set)
+            take(stack, lock, halted=flag.is_set)
         except BaseException as error:
             errors.append(error)
             flag.set()

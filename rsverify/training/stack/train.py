@@ -18,19 +18,24 @@ import torch
 from torch import Tensor
 
 from rsverify.errors import InputError, refuse_no_workers
-from rsverify.training import compact
-from rsverify.training.adapters.attach import find_targets, linear_at
+from rsverify.training.adapters.forms import added_weight
+from rsverify.training.adapters.route import run_cost
+from rsverify.training.autograd.backend import Autograd
 from rsverify.training.autograd.block_linear import Switch, patched
-from rsverify.training.autograd.folding import Folding, prepare, prepare_by_hand, prepare_native
+from rsverify.training.autograd.folding import prepare
+from rsverify.training.model.decoder import Decoder
+from rsverify.training.model.folding import Folding
+from rsverify.training.model.linears import find_targets, linear_at
 from rsverify.training.model.task import Batch, Task
-from rsverify.training.model.transformer import Transformer
 from rsverify.training.native import build, serve
+from rsverify.training.native.backend import Native
+from rsverify.training.native.backend import prepare as prepare_native
 from rsverify.training.native.cost import step_time
-from rsverify.training.native.decoder import Decoder
+from rsverify.training.native.decoder import other_cost
+from rsverify.training.stack.backend import Backend
 from rsverify.training.stack.checkpoint import describe, load, restore, save
 from rsverify.training.stack.configuration import Configuration
-from rsverify.training.stack.cost import run_cost
-from rsverify.training.stack.layout import order, silent_on
+from rsverify.training.stack.layout import Group, is_pair, order
 from rsverify.training.stack.out_of_memory import factor_bytes, out_of_memory, refuse_too_much
 from rsverify.training.stack.room import activation_room
 from rsverify.training.stack.stack import Stack
@@ -67,22 +72,22 @@ class StackedRun:
 
     def factors(self, i: int) -> dict[str, dict[str, Tensor]]:
         """The factors of configuration `i` as they now are: by the name of the linear, then of the factor."""
-        stack, row = self._find(i)
-        found: dict[str, dict[str, Tensor]] = {}
-        for group in stack.groups:
-            if group.lo <= row < group.lo + group.size:
-                for (layer, factor), place in group.places.items():
-                    found.setdefault(layer, {})[factor] = place.of(group.w)[row - group.lo]
-        return found
+        group, row = self._group(i)
+        factors: dict[str, dict[str, Tensor]] = {}
+        for (layer, name), place in group.factors.places.items():
+            factors.setdefault(layer, {})[name] = place.of(group.factors.w)[row]
+        return factors
 
     def delta(self, i: int, layer: str) -> Tensor:
-        """The weight that configuration `i` adds to a linear, gamma included. Shapes: (d_out, d_in)."""
-        stack, row = self._find(i)
-        group = next(group for group in stack.groups if group.lo <= row < group.lo + group.size)
+        """The weight that configuration `i` adds to a linear, gamma included; of a module, that of what it does. Shapes: (d_out, d_in)."""
+        group, row = self._group(i)
         factors = self.factors(i)
         if layer not in factors:
             raise InputError(f"layer={layer!r} is not adapted in configuration {i}; its linears are {', '.join(factors)}")
-        return self.configurations[i].gamma * factors[layer][group.up] @ factors[layer][group.down]
+        if group.factors.pair is not None:
+            return self.configurations[i].gamma * factors[layer][group.factors.up] @ factors[layer][group.factors.down]
+        linear = linear_at(self._stacks[0].task.model, layer)
+        return added_weight(group.factors, layer, row, linear)
 
     def evaluate(self, batch: Batch) -> np.ndarray:
         """The loss of every configuration on a batch of the task's kind, with its factors as they now are. Shapes: (configurations,)."""
@@ -91,7 +96,8 @@ class StackedRun:
             return found
         task = self._stacks[0].task
         with patched(task.model, task.targets) as switch:
-            parts = [stack.evaluate(switch, batch).double().cpu().numpy() for stack in self._stacks]
+            autograd = Autograd(task, switch)
+            parts = [stack.evaluate(autograd, batch).double().cpu().numpy() for stack in self._stacks]
         for i, (s, row) in enumerate(self._where):
             found[i] = parts[s][row]
         return found
@@ -115,11 +121,12 @@ class StackedRun:
             ],
         }  # fmt: skip
 
-    def _find(self, i: int) -> tuple[Stack, int]:
+    def _group(self, i: int) -> tuple[Group, int]:
         if not self._stacks:
             raise InputError("this run was read from records and holds no factors")
         s, row = self._where[i]
-        return self._stacks[s], row
+        group = next(group for group in self._stacks[s].groups if group.lo <= row < group.lo + group.size)
+        return group, row - group.lo
 
 
 def train_stacked(
@@ -166,83 +173,139 @@ def train_stacked(
     """
     refuse_no_workers(workers)
     chosen = _checked(task, configurations, steps)
-    ranked = order(chosen)
     weight = linear_at(task.model, task.targets[0]).weight
     dtype = dtype or (torch.float32 if weight.dtype in (torch.bfloat16, torch.float16) else weight.dtype)
-    widths = [(at.out_features, at.in_features) for at in (linear_at(task.model, name) for name in task.targets)]
     refuse_too_much(task, chosen, dtype=dtype)
-    decoder = serve.decoder_for(task, dtype=dtype)
+    about = describe(task, chosen, dtype=dtype, probe=probe)
+    saved = load(checkpoint, about, steps=steps) if checkpoint else None
+    done = saved.done if saved else (0,) * len(chosen)
     with patched(task.model, task.targets) as switch, interruptible() as stopped:
-        threads = decoder is not None or compact.applies(task, dtype=dtype)
-        with one_thread(weight.device):
-            if decoder is not None:
-                folding = prepare_native(task, decoder, rank=max(c.rank for c in chosen), note=build.remark(dtype))
-            else:
-                folding = prepare_by_hand(task, note=build.remark(dtype)) if threads else prepare(task, switch)
-        each = {"configurations": len(chosen), "bytes_each": folding.bytes_each}
-        if memory is None:
-            kept = factor_bytes(task, chosen, dtype=dtype)
-            memory = activation_room(device=weight.device, kept=kept, **each)
-        if workers is None:
-            workers = thread_count(memory=memory, **each) if threads else worker_count(device=weight.device, memory=memory, **each)
-        cost = partial(_cost, task, folding, widths, decoder=decoder, by_hand=threads, alone=folding.copies(memory // workers) == 1)
-        cost_of = {rank: cost(rank) for rank in {c.rank for c in chosen}}
-        about = describe(task, chosen, dtype=dtype, probe=probe)
-        found = load(checkpoint, about, steps=steps) if checkpoint else None
-        done = found.done if found else (0,) * len(chosen)
+        ways = _ways(task, chosen, switch, dtype=dtype, memory=memory, workers=workers)
         stacks: list[Stack] = []
         where: dict[int, tuple[int, int]] = {}
-        forked = workers > 1 and not threads
-        for cohort in sorted(set(done)):  # a stack steps all of its configurations together
-            members = [i for i in ranked if done[i] == cohort]
-            costs = [cost_of[chosen[i].rank] for i in members]
-            for share in shares(costs, workers):
-                mine = [members[k] for k in share]
-                with one_thread(weight.device):  # threads that have filled large buffers spin on while the workers want their cores
-                    stack = Stack(
-                        task, [chosen[i] for i in mine], steps=steps, dtype=dtype, copies=folding.copies(memory // workers), probe=probe,
-                        share_first=share_first, allocate=shared_zeros if forked else torch.zeros, decoder=decoder,
-                    )  # fmt: skip
-                if found and cohort:
-                    restore(found, stack, mine)
-                where |= {i: (len(stacks), row) for row, i in enumerate(mine)}
-                stacks.append(stack)
+        for way in ways:
+            for cohort in sorted({done[i] for i in way.members}):  # a stack steps all of its configurations together
+                members = [i for i in way.members if done[i] == cohort]
+                for share in shares([way.costs[i] for i in members], way.workers):
+                    mine = [members[k] for k in share]
+                    with one_thread(weight.device):  # threads that have filled large buffers spin on while the workers want their cores
+                        stack = Stack(
+                            task, [chosen[i] for i in mine], backend=way.backend(), steps=steps, dtype=dtype, copies=way.copies,
+                            probe=probe, share_first=share_first, allocate=shared_zeros if way.forked else torch.zeros,
+                        )  # fmt: skip
+                    if saved and cohort:
+                        restore(saved, stack, mine)
+                    where |= {i: (len(stacks), row) for row, i in enumerate(mine)}
+                    stacks.append(stack)
+                    way.stacks.append(stack)
         places = [where[i] for i in range(len(chosen))]
         keep = partial(save, checkpoint, about, stacks, places) if checkpoint else None
-        told = Occasionally(report_every, lambda: report(collect(chosen, stacks, places, notes=folding.notes))) if report else None
-        try:
-            if workers > 1:
-                run = run_in_workers if forked else run_in_threads
-                run(stacks, switch, stopped=stopped, report=told, pause=keep, pause_every=SAVE_SECONDS)
-            else:
-                saved = Occasionally(SAVE_SECONDS, keep) if keep else None
-                for stack in stacks:
-                    _run_here(stack, switch, stopped=stopped, after=[call for call in (told, saved) if call])
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            raise out_of_memory(error, memory=memory, copies=folding.copies(memory // workers), bytes_each=folding.bytes_each) from None
+
+        def notes() -> tuple[str, ...]:
+            return tuple(dict.fromkeys(note for way in ways for note in way.notes))
+
+        shown = Occasionally(report_every, lambda: report(collect(chosen, stacks, places, notes=notes()))) if report else None
+        for way in ways:
+            try:
+                way.run(stopped=stopped, report=shown, keep=keep)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                raise out_of_memory(error, memory=way.memory, copies=way.copies, bytes_each=way.folding.bytes_each) from None
         if keep:
             keep()
-    return collect(chosen, stacks, places, notes=folding.notes)
+    return collect(chosen, stacks, places, notes=notes())
 
 
-def _cost(
-    task: Task, folding: Folding, widths: Sequence[tuple[int, int]], rank: int, *, decoder: Decoder | None, by_hand: bool, alone: bool
-) -> float:  # fmt: skip
-    sizes = {"rows": folding.tokens, "length": folding.tokens // task.examples}
+@dataclass
+class Way:
+    """Configurations that one backend trains: how many at once, on how many workers, and the stacks that they lie in.
+
+    `costs` balance the work, by configuration.
+    """
+
+    members: list[int]
+    backend: Callable[[], Backend]
+    folding: Folding
+    memory: int
+    workers: int
+    forked: bool
+    costs: dict[int, float]
+    stacks: list[Stack] = field(default_factory=list)
+
+    @property
+    def copies(self) -> int:
+        return self.folding.copies(self.memory // self.workers)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.folding.notes, *(note for stack in self.stacks for group in stack.groups for note in group.notes))
+
+    def run(self, *, stopped: Callable[[], bool], report: Callable[[], None] | None, keep: Callable[[], None] | None) -> None:
+        """Bring every stack to its last step, or stop between two."""
+        if self.workers > 1:
+            run = run_in_workers if self.forked else run_in_threads
+            run(self.stacks, stopped=stopped, report=report, pause=keep, pause_every=SAVE_SECONDS)
+            return
+        saved = Occasionally(SAVE_SECONDS, keep) if keep else None
+        for stack in self.stacks:
+            _run_here(stack, stopped=stopped, after=[call for call in (report, saved) if call])
+
+
+def _ways(
+    task: Task, chosen: Sequence[Configuration], switch: Switch, *, dtype: torch.dtype, memory: int | None, workers: int | None
+) -> list[Way]:  # fmt: skip
+    """Which backend trains which configurations: the kernels pairs on a model that they know, autograd all others."""
+    ranked = order(chosen)
+    pairs, others = ([i for i in ranked if is_pair(chosen[i]) is pair] for pair in (True, False))
+    decoder = serve.decoder_for(task, dtype=dtype) if pairs else None
+    made = []
+    for members, known in ((pairs, decoder), (others, None)):
+        if members:
+            some = [chosen[i] for i in members]
+            made.append(_way(task, members, some, switch, decoder=known, dtype=dtype, memory=memory, workers=workers))
+    return made
+
+
+def _way(
+    task: Task, members: list[int], some: Sequence[Configuration], switch: Switch, *, decoder: Decoder | None, dtype: torch.dtype,
+    memory: int | None, workers: int | None,
+) -> Way:  # fmt: skip
+    device = linear_at(task.model, task.targets[0]).weight.device
+    widths = [(linear.out_features, linear.in_features) for linear in (linear_at(task.model, name) for name in task.targets)]
+    kernels = None if decoder is None else build.kernels(dtype)
+    with one_thread(device):
+        if decoder is not None:
+            folding = prepare_native(task, decoder, rank=max(c.rank for c in some), note=build.remark(dtype))
+        else:
+            folding = prepare(task, switch)
+            if not is_pair(some[0]):
+                folding = folding.with_weights(widths, itemsize=dtype.itemsize)
+            elif task.decoder is not None and task.decoder(task, dtype) is not None and (note := build.remark(dtype)):
+                folding = folding.noted(note)
+    each = {"configurations": len(some), "bytes_each": folding.bytes_each}
+    if memory is None:
+        memory = activation_room(device=device, kept=factor_bytes(task, some, dtype=dtype), **each)
+    if workers is None:
+        workers = thread_count(memory=memory, **each) if decoder is not None else worker_count(device=device, memory=memory, **each)
+    costs = {rank: run_cost(rank=rank, tokens=folding.tokens, widths=widths) for rank in {c.rank for c in some}}
     if decoder is not None:
-        return step_time(widths, rows=folding.tokens, rank=rank, lanes=decoder.lanes) + decoder.other_cost(**sizes)
-    linears = run_cost(rank=rank, tokens=folding.tokens, widths=widths, direct=by_hand, alone=alone)
-    if by_hand:
-        assert isinstance(task.model, Transformer)
-        return linears + compact.other_cost(task.model, **sizes)
-    return linears
+        rows, lanes = folding.tokens, decoder.lanes
+        beside = other_cost(decoder, rows=rows, length=rows // task.examples)
+        costs = {rank: beside + step_time(widths, rows=rows, rank=rank, lanes=lanes) for rank in costs}
+
+    def backend() -> Backend:
+        return Autograd(task, switch) if decoder is None or kernels is None else Native(task, decoder, kernels)
+
+    return Way(
+        members, backend, folding, memory, workers, workers > 1 and decoder is None,
+        {i: costs[c.rank] for i, c in zip(members, some, strict=True)},
+    )  # fmt: skip
 
 
-def _run_here(stack: Stack, switch: Switch, *, stopped: Callable[[], bool], after: Sequence[Callable[[], None]]) -> None:
+def _run_here(stack: Stack, *, stopped: Callable[[], bool], after: Sequence[Callable[[], None]]) -> None:
     if not int(stack.done[0]):
         stack.draw()
     while int(stack.done[0]) < stack.steps and not stopped():
-        stack.advance(switch)
+        stack.advance()
         for call in after:
             call()
 
@@ -269,8 +332,7 @@ def _checked(task: Task, configurations: Sequence[Configuration], steps: int) ->
         raise InputError("targets=(): the task names no linear to adapt")
     found = []
     for c in configurations:
-        reason = silent_on_step(c.optimizer) or silent_on(c)
-        if reason:
+        if reason := silent_on_step(c.optimizer):
             raise InputError(f"configuration {c.text}: {reason}")
         if c.targets is not None:
             mine = find_targets(task.model, c.targets)
@@ -292,18 +354,18 @@ def collect(
     """The records of stacks, copied from their device once, in the order in which the configurations were given."""
     steps = stacks[0].steps
     done = [int(stack.done[0]) for stack in stacks]
-    raw = [{name: value.double().cpu().numpy() for name, value in vars(stack.logs).items()} for stack in stacks]
+    raw = [{name: value.double().cpu().numpy() for name, value in stack.logs.named().items()} for stack in stacks]
     shape = (len(configurations), steps)
     loss, norm, output = (np.full(shape, np.nan) for _ in range(3))
     factors: dict[str, np.ndarray] = {}
     for i, (s, row) in enumerate(where):
         stack, logs, n = stacks[s], raw[s], done[s]
-        group = next(g for g in stack.groups if g.lo <= row < g.lo + g.size)
+        made_of = next(g for g in stack.groups if g.lo <= row < g.lo + g.size).factors
         loss[i, :n] = logs["loss"][:n, row]
-        parts = {group.down: logs["down_square"][:n, row], group.up: logs["up_square"][:n, row]}
-        norm[i, :n] = np.sqrt(sum(parts[name] for name in group.trained))
-        for name in group.trained:
-            factors.setdefault(name, np.full(shape, np.nan))[i, :n] = np.sqrt(parts[name])
+        squares = {name: logs[f"gradient_square.{k}"][:n, row] for k, name in enumerate(made_of.names)}
+        norm[i, :n] = np.sqrt(sum(squares[name] for name in made_of.trained))
+        for name in made_of.trained:
+            factors.setdefault(name, np.full(shape, np.nan))[i, :n] = np.sqrt(squares[name])
         if stack.probe:
             entries = max(float(stack.entries[row]), 1.0)  # no count before the second step, whose outputs are zero
             output[i, :n] = np.sqrt(logs["output_square"][:n, row] / entries)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
-from rsverify.training.autograd.block_linear import Switch
 from rsverify.training.stack.stack import Stack
 
 POLL_SECONDS = 0.02
@@ -22,14 +21,14 @@ class Worker(Protocol):
     def is_alive(self) -> bool: ...
 
 
-def take(stack: Stack, switch: Switch, lock: AbstractContextManager[Any], *, halted: Callable[[], bool]) -> None:
+def take(stack: Stack, lock: AbstractContextManager[Any], *, halted: Callable[[], bool]) -> None:
     """Bring a stack to its last step, or to the one at which it is halted; the lock is free between two steps."""
     if not int(stack.done[0]):
         with lock:
             stack.draw()
     while int(stack.done[0]) < stack.steps and not halted():
         with lock:
-            stack.advance(switch)
+            stack.advance()
 
 
 def watch(

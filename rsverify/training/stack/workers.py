@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from rsverify.errors import BudgetError, RsverifyError
-from rsverify.training.autograd.block_linear import Switch
 from rsverify.training.stack.stack import Stack
 from rsverify.training.stack.watching import take, watch
 
@@ -55,7 +54,6 @@ def shares(costs: Sequence[float], workers: int) -> list[list[int]]:
 
 def run_in_workers(
     stacks: Sequence[Stack],
-    switch: Switch,
     *,
     stopped: Callable[[], bool],
     report: Callable[[], None] | None = None,
@@ -72,7 +70,7 @@ def run_in_workers(
     flag = shared_zeros((1,), dtype=torch.int64)
     pipes = [context.Pipe(duplex=False) for _ in stacks]
     workers = [
-        context.Process(target=_work, args=(stack, switch, lock, flag, pipe[1]), daemon=True)
+        context.Process(target=_work, args=(stack, lock, flag, pipe[1]), daemon=True)
         for stack, lock, pipe in zip(stacks, locks, pipes, strict=True)
     ]
     watch(
@@ -91,15 +89,15 @@ def run_in_workers(
             )  # fmt: skip
 
 
-def _work(stack: Stack, switch: Switch, lock: Any, flag: Tensor, pipe: Any) -> None:
+def _work(stack: Stack, lock: Any, flag: Tensor, pipe: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and raises the flag
     torch.set_num_threads(1)
     _keep_freed_memory()
     try:
-        take(stack, switch, lock, halted=lambda: bool(flag[0]))
+        take(stack, lock, halted=lambda: bool(flag[0]))
     except BaseException as error:
-        told = str(error) if isinstance(error, RsverifyError) else f"a worker failed:\n{traceback.format_exc()}"
-        pipe.send_bytes(told.encode())
+        message = str(error) if isinstance(error, RsverifyError) else f"a worker failed:\n{traceback.format_exc()}"
+        pipe.send_bytes(message.encode())
         sys.exit(1)
 
 

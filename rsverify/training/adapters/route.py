@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from rsverify.training.products import WORTH
-
 Route = Literal["adapter", "merged"]
 
 
@@ -59,53 +57,14 @@ def step_cost(*, route: Route, n: int, d_in: int, d_out: int, r: int, probe: boo
     return merged_cost(**sizes, back=back) + probing
 
 
-DIRECT = 2.0
-"""How much faster oneDNN's products run than the BLAS of torch, where it takes them (`products`)."""
-NARROW, NARROW_DIRECT = 6, 18
-"""Width at which a product of either library reaches half of its speed, measured on 64 to 512 rows and widths of 4 to 512."""
-
-
-def product_time(m: int, k: int, n: int, *, alone: bool) -> float:
-    """Time of one product of a batch, in operations of full speed of the BLAS; `alone` says that the batch is one."""
-    operations, narrow = 2 * m * k * n, min(m, k, n)
-    if alone and operations >= WORTH:
-        return operations * (1 + NARROW_DIRECT / narrow) / DIRECT
-    return operations * (1 + NARROW / narrow)
-
-
-def direct_time(*, n: int, d_in: int, d_out: int, r: int, alone: bool) -> tuple[float, float]:
-    """Time of a step at one linear in the pass written out by hand, on the adapter and on the merged route.
-
-    By time, not operations: narrow products run at a fraction of the speed. The frozen weight's products take the rows of many.
-    """
-
-    def time(*shapes: tuple[int, int, int]) -> float:
-        return sum(product_time(*shape, alone=alone) for shape in shapes)
-
-    base = 2 * n * d_in * d_out / DIRECT
-    adapter = 2 * base + time((n, d_in, r), (n, r, d_out), (n, d_out, r), (n, r, d_in), (r, n, d_in), (d_out, n, r))
-    merged = base + time((d_out, r, d_in), (n, d_in, d_out), (n, d_out, d_in), (d_out, n, d_in), (d_out, d_in, r), (r, d_out, d_in))
-    return adapter, merged
-
-
-def direct_route(*, n: int, d_in: int, d_out: int, r: int, alone: bool) -> Route:
-    """The faster route in the pass written out by hand."""
-    adapter, merged = direct_time(n=n, d_in=d_in, d_out=d_out, r=r, alone=alone)
-    return "merged" if merged < adapter else "adapter"
-
-
 ENTRY = 60
 """What every entry of a factor costs a step beside the products, in operations of equal time: its way through memory and the optimizer."""
 
 
-def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]], direct: bool = False, alone: bool = False) -> float:
-    """Operations of a step of one configuration on linears of (d_out, d_in), to balance work by; time in such where `direct`."""
+def run_cost(*, rank: int, tokens: int, widths: Sequence[tuple[int, int]]) -> float:
+    """Operations of a step of one configuration on linears of (d_out, d_in), to balance work by."""
     total = 0.0
     for d_out, d_in in widths:
-        if direct:
-            total += min(direct_time(n=tokens, d_in=d_in, d_out=d_out, r=rank, alone=alone))
-        else:
-            way = route(n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
-            total += step_cost(route=way, n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
-        total += ENTRY * rank * (d_in + d_out)
+        way = route(n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True)
+        total += step_cost(route=way, n=tokens, d_in=d_in, d_out=d_out, r=rank, probe=True) + ENTRY * rank * (d_in + d_out)
     return total
