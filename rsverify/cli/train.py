@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, Whole, complain, refuse_unwritable, write_json
+from rsverify.cli.options import Alpha, Json, Name, Ranks, Seed, Whole, chosen, complain, refuse_unwritable, ruled, scaled, write_json
 from rsverify.cli.stages import log_on_stderr
 from rsverify.definitions.devices import refuse_device
 from rsverify.errors import refuse_no_workers
@@ -49,14 +49,17 @@ def train(
         Whole | None, Parameter(allow_leading_hyphen=True, help="Processes on a CPU [as many as torch has threads].")
     ] = None,
     out: Annotated[Path, Parameter(help="Folder of run.json, curves.csv, curves.png and the checkpoint.")] = Path("rsverify-train"),
-    alpha: Alpha = 20.0,
+    alpha: Alpha | None = None,
     seed: Seed = 0,
     json: Json = None,
 ) -> int:
     """Train every rank, rule, learning rate and draw in one pass; started again, it goes on where it was.
 
+    ADAPTER is a name, package.module:object, peft:METHOD?key=value&..., or an adapter_config.json.
+
     For example:
 
+    - `rsverify train dora --ranks 4:64 --out dora`
     - `rsverify train lora --ranks 4:64 --lr 1e-3 --steps 100 --out run`
     - `rsverify train lora --rule "alpha/sqrt(r)" --lr 1e-4,3e-4,1e-3 --text notes.txt --device cuda`
     """
@@ -66,6 +69,7 @@ def train(
     from rsverify.report.training import summary_table, write_csv, write_figure
     from rsverify.studies.budget import parse_memory
     from rsverify.training import grid, train_stacked
+    from rsverify.training.adapters.trainable import as_trainable
     from rsverify.training.model.device import as_dtype
 
     refuse_unwritable(json)
@@ -74,11 +78,14 @@ def train(
     for name, value in (("seeds", seeds), ("steps", steps)):
         if value < 1:
             raise _refused(f"{name}={value}; expected at least 1")
-    _refuse_unstackable(adapter)
-    wanted = grid(
-        ranks or "4:64", rule or ["alpha/r", "alpha/sqrt(r)"], seeds=range(seed, seed + seeds), lrs=_numbers(lr),
-        optimizers=optimizer or ["adamw"], adapters=[adapter], alpha=alpha,
-    )  # fmt: skip
+    target = chosen(adapter, ())
+    trained, alpha = as_trainable(target), scaled(target, alpha)
+    # A module applies a rule of its own: another one would only be said of it.
+    rules = rule or (["alpha/r", "alpha/sqrt(r)"] if target.several_rules else [ruled(target, None)])
+    if not target.several_rules and rule and len(rule) > 1:
+        raise _refused(f"rule={rule}: {adapter} is a module as it is built, under one rule of its own; give at most one --rule")
+    rates = _numbers(lr)
+    grid(ranks or "4:64", rules, lrs=rates, optimizers=optimizer or ["adamw"], adapters=[trained], alpha=alpha)  # refuses before any work
     bound = None if memory is None else parse_memory(memory)
     names = None if targets is None else [name for name in targets.split(",") if name]
     if names == []:
@@ -124,28 +131,6 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise _refused(f"lr={text!r}; expected numbers, e.g. 1e-3 or 1e-4,1e-3") from None
-
-
-def _refuse_unstackable(adapter: str) -> None:
-    """Refuse an adapter that is no up-factor times a down-factor, before any work: runs of it cannot share one stacked pass."""
-    from rsverify.definitions.adapter import Adapter
-    from rsverify.definitions.registry import adapters, as_declared
-    from rsverify.training.adapters.contraction import two_factors
-
-    def stackable(found: object) -> bool:
-        return isinstance(found, Adapter) and two_factors(found) is not None
-
-    found = as_declared(adapter)
-    if stackable(found):
-        return
-    multilinear = isinstance(found, Adapter)
-    why = f"its weight is {found.expression!r}" if multilinear else found.reason
-    simulated = f"`rsverify estimate {adapter}` simulates its first step and " if multilinear else ""
-    raise _refused(
-        f"adapter={adapter!r} cannot be trained stacked: {why}. Its runs cannot share one pass, which keeps an up-factor and a down-factor"
-        f" for each; {', '.join(name for name, known in adapters().items() if stackable(known))} can. Instead, {simulated}"
-        f"`rsverify check {adapter}` holds an SGD and an AdamW step of it to its declaration"
-    )
 
 
 def _refused(message: str) -> Exception:

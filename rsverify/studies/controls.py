@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting
 from rsverify.records import Claim, Control, Measurement
 
@@ -46,6 +47,7 @@ def controlled(
     """
     from rsverify.training.first_step.by_autograd import first_step_by_autograd
     from rsverify.training.first_step.small_lr import loss_decrease_check
+    from rsverify.training.first_step.witness import has_closed_form
 
     found = dict(measured)
     for optimizer, rule in dict.fromkeys((s.optimizer, s.rule) for s in settings):
@@ -53,17 +55,26 @@ def controlled(
         if not mine:
             continue
         adapter, ranks = mine[0].adapter, measured[mine[0].claim].ranks
+        if not isinstance(adapter, Adapter):  # a module, or a weight of its own: nothing else here runs it
+            continue
         at = len(ranks) // 2
         gamma = rule.gamma(ranks[at], alpha)
-        other = first_step_by_autograd(problem, adapter, rank=ranks[at], gamma=gamma, optimizer=optimizer, lr=SMALL_LR, seed=seed, draw=0)
+        closed = all(has_closed_form(s) for s in mine)
+        lr = SMALL_LR if closed else measured[mine[0].claim].data["lr"]
+        other = first_step_by_autograd(problem, adapter, rank=ranks[at], gamma=gamma, optimizer=optimizer, lr=lr, seed=seed, draw=0)
         for s in mine:
             named = _BY_AUTOGRAD.get((s.claim.quantity, s.claim.statistic))
             if named is None or s.claim.steps > 1:
                 continue
             name, power = named
-            ratio = found[s.claim].per_seed[0][at] * SMALL_LR**power / other[name]
+            if not other[name]:  # zero by both routes
+                continue
+            ratio = found[s.claim].per_seed[0][at] * (SMALL_LR**power if closed else 1.0) / other[name]
             tolerance = AUTOGRAD_TOLERANCE if float64 else FLOAT32_TOLERANCE
-            _add(found, s.claim, Control(f"closed form over autograd at rank {ranks[at]}", ratio, 1.0, tolerance))
+            route = "closed form" if closed else "layer by layer"
+            _add(found, s.claim, Control(f"{route} over autograd at rank {ranks[at]}", ratio, 1.0, tolerance))
+        if not closed:
+            continue
         for s in mine:
             if s.claim.quantity != "loss_decrease":
                 continue

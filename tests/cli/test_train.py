@@ -57,12 +57,35 @@ def test_divergence_is_marked_and_the_run_holds(tmp_path, text, capsys):
     assert found[1]["diverged"] in (1, 2)
 
 
-@pytest.mark.parametrize(("adapter", "why"), [("dora", "the row norm"), ("loha", "its weight is 'o r, r i, o s, s i -> o i'")])
-def test_what_cannot_be_stacked_is_refused_with_what_can(adapter, why, tmp_path, capsys):
-    assert run(adapter, "--out", tmp_path / "run") == 2
-    said = capsys.readouterr().err
-    assert f"'{adapter}' cannot be trained stacked: {why}" in said and "; lora, lora-fa can" in said and "not derivable" not in said
-    assert not (tmp_path / "run").exists()
+OWN = """
+import torch
+
+class Own(torch.nn.Module):
+    def __init__(self, rank, base, alpha):
+        super().__init__()
+        if rank == 8:
+            raise ValueError("eight is taken")
+        self.base, self.scale = base.requires_grad_(False), alpha / rank
+        self.A = torch.nn.Parameter(torch.randn(rank, base.in_features))
+        self.B = torch.nn.Parameter(torch.zeros(base.out_features, rank))
+
+    def forward(self, x):
+        return self.base(x) + self.scale * (x @ self.A.T @ self.B.T)
+"""
+
+
+@pytest.mark.parametrize("adapter", ["dora", "miss", "own_adapter:Own"])
+def test_any_adapter_is_trained_and_ranks_that_it_has_not_are_told(adapter, tmp_path, text, capsys, monkeypatch):
+    (tmp_path / "own_adapter.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    words = ["--ranks", "4,5,8", "--seeds", 1, "--workers", 1, "--steps", 2, "--tokens", 16, "--text", text, "--targets", "q"]
+    assert run(adapter, *words, "--out", tmp_path / "run") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    left_out = {"dora": [], "miss": [5], "own_adapter:Own": [8]}[adapter]
+    assert all(f"rank {rank} is left out: " in out for rank in left_out)
+    data = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert sorted({c["rank"] for c in data["configurations"]}) == [r for r in (4, 5, 8) if r not in left_out]
+    assert all(c["loss"][1] != c["loss"][0] for c in data["configurations"])
 
 
 @pytest.mark.parametrize(

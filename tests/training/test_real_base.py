@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rsverify.definitions import Gaussian, as_adapter, as_optimizer, as_rule
+from rsverify.definitions import as_adapter, as_optimizer, as_rule
 from rsverify.definitions.claims import setting
 from rsverify.errors import CheckpointError, InputError
 from rsverify.records import Measurement, dumps, loads
@@ -139,13 +139,13 @@ def test_epsilon_regime_is_marked(problem):
 def test_silence_has_reasons(problem):
     asked = [
         setting("lora", "alpha/r", optimizer="muon"),
-        setting(as_adapter("lora").with_init(B=Gaussian(std=1)), "alpha/r"),
+        setting("lora", "alpha/r", statistic="log"),
         setting("lora", "alpha/r", probe="orthogonal"),
-        setting("lora", "alpha/r", steps=3),
+        setting("lora", "alpha/r", quantity="gradient_norm", statistic="projection"),
     ]
     for answer, part in zip(
         measure_all(asked, problem=problem, ranks=(4, 8), draws=2).values(),
-        ("muon", "zero at init", "orthogonal", "first step"),
+        ("muon", "Monte Carlo", "orthogonal", "no direction"),
         strict=True,
     ):
         assert isinstance(answer, str) and part in answer
