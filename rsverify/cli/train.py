@@ -66,11 +66,13 @@ def train(
     from rich.console import Console
     from rich.live import Live
 
+    from rsverify.definitions.ranks import parse_ranks
     from rsverify.report.training import summary_table, write_csv, write_figure
     from rsverify.studies.budget import parse_memory
     from rsverify.training import grid, train_stacked
-    from rsverify.training.adapters.trainable import as_trainable
+    from rsverify.training.adapters.trainable import as_trainable, usable_ranks
     from rsverify.training.model.device import as_dtype
+    from rsverify.training.model.linears import linear_at
 
     refuse_unwritable(json)
     refuse_device(device)
@@ -96,6 +98,13 @@ def train(
             held.enter_context(log_on_stderr("train"))
         stages(f"load {model or 'the base'}", 0, 1)
         task = _task(model, text, names, tokens=tokens, sequences=sequences, device=device, dtype=as_dtype(dtype), seed=seed)
+        linears = {name: linear_at(task.model, name) for name in task.targets}
+        usable, missing = usable_ranks(trained, linears, parse_ranks(ranks or "4:64"), alpha=alpha)
+        for rank, reason in missing.items():
+            console.print(f"rank {rank} is left out: {reason}", markup=False)
+        wanted = grid(
+            usable, rules, seeds=range(seed, seed + seeds), lrs=rates, optimizers=optimizer or ["adamw"], adapters=[trained], alpha=alpha
+        )
         held.enter_context(one_writer(writable_folder(out)))
         console.print(f"{len(wanted)} configurations of {adapter} on {task.name}, {steps} steps, {len(task.targets)} linears")
         with Live(console=console, refresh_per_second=2, transient=True) as live:

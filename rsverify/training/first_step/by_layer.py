@@ -215,7 +215,8 @@ def _follow_layer(
     begun = {name: torch.stack([one.factors[name] for one in starts]) for name in form.shapes}
     fixed = {name: stacked([one.fixed[name] for one in starts]) for name in starts[0].fixed}
     gammas = torch.full((len(starts),), gamma, dtype=probe.X.dtype, device=probe.X.device)
-    response: Response = (ByOutput if isinstance(form, Called) else ByWeight)(form, probe, fixed, gammas)
+    response: Response
+    response = ByOutput(form, probe, fixed, gammas) if isinstance(form, Called) else ByWeight(form, probe, fixed, gammas)
     before, gradients = _gradients(response, begun, form.trained)
     V = float(probe.V.norm())
     median = min((float(g[0].abs().median()) for g in gradients.values() if g[0].any()), default=math.inf)
