@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
+from rsverify.training.adapters.advance import advance, factor_norms
 from rsverify.training.adapters.attach import Attached, attach, build_adapters
 from rsverify.training.model.linears import linear_at
 from rsverify.training.model.problem import Problem
-from rsverify.training.stack.loop import advance, factor_norms
 
 
 def first_step_by_autograd(
