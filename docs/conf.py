@@ -21,7 +21,7 @@ version = release = rsverify.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 # The notes of research are the project's own working papers; the course is copied here to be built.
-exclude_patterns = ["_build", "jupyter_execute", "research", "peft_defects", "ci-budget.md"]
+exclude_patterns = ["_build", "jupyter_execute", "research", "peft_defects", "ci-budget.md", "changes.d", "decisions.d"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # the notebooks are stored with their outputs, and run by a test of their own
