@@ -7,6 +7,7 @@ import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def path_of(axes: Mapping[str, Axes], result: Axes, sizes: Mapping[str, int], *,
     Args: axes of each operand; shared names operands that all configurations have in common, which have no axis of configurations.
     """
     letters = dict(zip(dict.fromkeys(axis for own in (*axes.values(), result) for axis in own), string.ascii_lowercase, strict=False))
-    cost, steps = _cheapest(tuple(axes.values()), result, sizes)
+    cost, steps = _search(tuple(axes.values()), result, tuple(sizes.items()))
     operands = [("" if name in shared else "Z", own) for name, own in axes.items()]
     pairs, equations = [], []
     if len(operands) == 1:
@@ -59,6 +60,12 @@ def contract(path: Path, tensors: Mapping[str, Tensor]) -> Tensor:
         product = torch.einsum(equation, operands[i], operands[j])
         operands = [*(operand for k, operand in enumerate(operands) if k not in (i, j)), product]
     return operands[0]
+
+
+@lru_cache(maxsize=1024)
+def _search(operands: tuple[Axes, ...], result: Axes, sizes: tuple[tuple[str, int], ...]) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """As `_cheapest`: the linears of a model ask the same again and again."""
+    return _cheapest(operands, result, dict(sizes))
 
 
 def _cheapest(operands: tuple[Axes, ...], result: Axes, sizes: Mapping[str, int]) -> tuple[int, tuple[tuple[int, int], ...]]:
