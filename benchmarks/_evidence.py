@@ -20,6 +20,10 @@ ROOMS = {
         "benchmarks/adversary.py", "benchmarks/_autograd.py", "benchmarks/_random_cases.py", "rsverify/symbolic", *_SIMULATION,
     ),
     "calibration": ("benchmarks/calibration.py", *_SIMULATION),
+    "every_adapter": (
+        "benchmarks/every_adapter.py", "rsverify/symbolic", "rsverify/training", "rsverify/studies/verify.py",
+        "rsverify/studies/simulation.py", "rsverify/verdict.py", *_SIMULATION,
+    ),
     "estimate": ("benchmarks/estimate.py", *_SIMULATION),
     "montecarlo": ("benchmarks/montecarlo.py", *_SIMULATION),
     "training": ("benchmarks/training.py", "rsverify/training", "rsverify/definitions", "rsverify/interop/transformers.py"),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Alpha, Json, Seed, Whole, refuse_unwritable, write_json, write_text
+from rsverify.cli.options import Alpha, Executor, Json, Scheduler, Seed, Whole, refuse_unwritable, where, write_json, write_text
 from rsverify.cli.stages import shown
 from rsverify.errors import InputError, refuse_no_workers
 
@@ -25,6 +25,8 @@ def atlas(
     evidence: Annotated[Path | None, Parameter(help="Write the answers and numbers without their curves, as JSON, to this file.")] = None,
     journal: Annotated[Path | None, Parameter(help="Keep finished cells in this file, and go on from it.")] = None,
     workers: Annotated[Whole | None, Parameter(allow_leading_hyphen=True, help="Processes [2].")] = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
     error_budget: Annotated[float, Parameter(help="False failures of the whole table.")] = 1e-6,
     margin: Annotated[float, Parameter(help="Margin of an exponent.")] = 0.1,
     alpha: Alpha = 20.0,
@@ -47,6 +49,7 @@ def atlas(
     from rsverify.studies.atlas import atlas as study
 
     refuse_no_workers(workers)
+    kind = where(executor, scheduler)
     for path, name in ((json, "json"), (html, "html"), (markdown, "markdown"), (evidence, "evidence")):
         refuse_unwritable(path, name)
         if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.resolve().parent, os.W_OK)):
@@ -54,7 +57,8 @@ def atlas(
     with shown("atlas") as progress:
         found = study(
             adapters, optimizers=optimizer, quick=quick, match_at=match_at, alpha=alpha, seed=seed, margin=margin,
-            error_budget=error_budget, workers=workers, journal=journal, progress=progress,
+            error_budget=error_budget, workers=workers, executor=kind, scheduler=scheduler, journal=journal,
+            progress=progress,
         )  # fmt: skip
     data = to_json(found)
     clerk.show(data, Console(width=None if sys.stdout.isatty() else 170, highlight=False))

@@ -27,7 +27,6 @@ from rsverify.cli.options import (
     chosen,
     refuse_unwritable,
     ruled,
-    scaled,
     write_json,
     write_text,
 )  # fmt: skip
@@ -51,11 +50,11 @@ def estimate(
     statistic: Statistic = "rms",
     probe: Probe = "aligned",
     steps: Steps = 1,
-    regime: Regime = "rank",
+    regime: Regime | None = None,
     ranks: Ranks = None,
     init: Init = (),
-    d_in: Annotated[Whole, Parameter(help="Width of the layer's input.")] = 24,
-    d_out: Annotated[Whole, Parameter(help="Width of the layer's output.")] = 16,
+    d_in: Annotated[Whole | None, Parameter(help="Width of the layer's input [24, or where the adapter's rank can grow].")] = None,
+    d_out: Annotated[Whole | None, Parameter(help="Width of the layer's output [16, or where the rank can grow].")] = None,
     samples: Annotated[Whole, Parameter(help="Samples in the batch; the loss is linear, their mean.")] = 1,
     lr: Annotated[float, Parameter(help="Learning rate.")] = 1e-3,
     precision: Annotated[float | None, Parameter(help="Half-width of the exponent's interval to reach.")] = None,
@@ -65,9 +64,11 @@ def estimate(
         bool, Parameter(help="Draw in batches and stop when the answer is in, under one anytime-valid boundary.")
     ] = False,
     engine: Annotated[str, Parameter(help="auto (the cheapest exact one), or an engine's name.")] = "auto",
-    draws: Annotated[Whole | None, Parameter(help="Most draws, over all ranks.")] = 4_000_000,
+    draws: Annotated[Whole | None, Parameter(help="Most draws, over all ranks [4,000,000; 7,000 of modules].")] = None,
     seconds: Annotated[float | None, Parameter(help="Most seconds, as predicted before the start.")] = None,
-    memory: Annotated[str, Parameter(allow_leading_hyphen=True, help="Most memory held at once, e.g. 256MB or 1GiB.")] = "256MB",
+    memory: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="Most memory held at once, e.g. 256MB or 1GiB [256MB].")
+    ] = None,
     calibrate: Annotated[bool, Parameter(help="Repeat the whole procedure on fresh draws: coverage and both error rates.")] = False,
     repeats: Annotated[Whole, Parameter(help="Repeats of --calibrate.")] = 200,
     alpha: Alpha | None = None,
@@ -88,33 +89,31 @@ def estimate(
     - `rsverify estimate lora --optimizer adamw --calibrate`
     """
     from rsverify.definitions.ranks import parse_ranks
-    from rsverify.montecarlo import Budget
     from rsverify.montecarlo import estimate as witness
     from rsverify.records import to_json
-    from rsverify.studies.budget import parse_memory
 
     for path, name in ((json, "json"), (csv, "csv"), (out, "out")):
         refuse_unwritable(path, name)
     if out is not None:
         refuse_format(out)
-    asked_ranks = parse_ranks(ranks or "4:65536")
+    asked_ranks = None if ranks is None else parse_ranks(ranks)
     target = chosen(adapter, init)
-    laid, scaling, alpha = target.build or target.adapter, ruled(target, rule), scaled(target, alpha)
+    scaling = ruled(target, rule)
     asked: dict[str, Any] = {
         "optimizer": optimizer, "quantity": quantity, "statistic": statistic, "probe": probe, "steps": steps, "regime": regime,
         "ranks": asked_ranks, "d_in": d_in, "d_out": d_out, "samples": samples, "lr": lr, "precision": precision, "margin": margin,
         "alpha": alpha, "seed": seed, "engine": engine, "sequential": sequential, "progress": Bar(sys.stderr),
-        "budget": Budget(draws=draws, seconds=seconds, bytes=parse_memory(memory)),
+        "budget": _budget(draws, seconds, memory),
     }  # fmt: skip
     if calibrate:
         from rsverify.montecarlo.calibration import calibrate as repeat
 
-        found = repeat(laid, scaling, repeats=repeats, **_truth(laid, scaling, asked), **asked)
+        found = repeat(target, scaling, repeats=repeats, **_truth(target, scaling, asked), **asked)
         asked["progress"].end()
         print(calibration_text(found))
         write_json({**to_json(found), "holds": found.holds}, json)
         return 0 if found.holds else 1
-    seen = witness(laid, scaling, error_budget=error_budget, **asked)
+    seen = witness(target, scaling, error_budget=error_budget, **asked)
     asked["progress"].end()
     text, code = estimate_text(seen, margin=margin, precision=precision)
     print(text)
@@ -126,6 +125,17 @@ def estimate(
         draw(seen, out)
     write_json(to_json(seen), json)
     return code
+
+
+def _budget(draws: int | None, seconds: float | None, memory: str | None) -> Any:
+    """The bounds given; None where none is, so that those of the target's kind hold."""
+    if draws is None and seconds is None and memory is None:
+        return None
+    from rsverify.montecarlo import Budget
+    from rsverify.studies.budget import parse_memory
+
+    given = {"draws": draws, "bytes": None if memory is None else parse_memory(memory)}
+    return Budget(seconds=seconds, **{name: value for name, value in given.items() if value is not None})
 
 
 class Bar:
@@ -235,7 +245,7 @@ def _truth(adapter: Any, rule: str, asked: dict[str, Any]) -> dict[str, Any]:
 
     names = ("optimizer", "quantity", "statistic", "probe", "steps", "regime")
     try:
-        predicted = derive(adapter, rule, **{name: asked[name] for name in names})
+        predicted = derive(adapter, rule, **{name: asked[name] for name in names if asked[name] is not None})
     except RsverifyError:
         return {}  # the engine's own law must do, or calibrate says that there is none
     if predicted.exponent is None:

@@ -54,6 +54,26 @@ Init = Annotated[
 Regime = Annotated[str, Parameter(name="--regime", help="rank (r to infinity) or width (width first).")]
 
 
+Executor = Annotated[
+    str | None,
+    Parameter(name="--executor", help="Where cells run: serial, processes or dask [processes; dask with --scheduler]."),
+]
+Scheduler = Annotated[str | None, Parameter(name="--scheduler", help="Address of a dask scheduler, e.g. tcp://head:8786.")]
+
+
+def where(executor: str | None, scheduler: str | None) -> str | None:
+    """The kind of executor that two options name; None where neither is given.
+
+    Raises: InputError for a kind that is not known, or a scheduler beside another kind than dask.
+    """
+    from rsverify.sweep.executors import refuse_executor
+
+    kind = executor if executor is not None else "dask" if scheduler is not None else None
+    if kind is not None:
+        refuse_executor(kind, scheduler)
+    return kind
+
+
 def chosen(adapter: str, init: tuple[str, ...]) -> Any:
     """The target of that name, its declaration under other laws of init where some are given."""
     from dataclasses import replace
@@ -79,7 +99,7 @@ def ruled(target: Any, rule: str | None) -> Any:
     """The rule asked for, else the one that a module or a library's settings bring, else the source article's."""
     if rule is not None:
         return rule
-    return target.rule if target.build is not None and target.rule is not None else DEFAULT_RULE
+    return target.rule if target.build is not None else DEFAULT_RULE
 
 
 def scaled(target: Any, alpha: float | None) -> float:

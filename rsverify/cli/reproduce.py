@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rsverify.cli.options import Json, Seed, Whole, refuse_unwritable, write_json
+from rsverify.cli.options import Executor, Json, Scheduler, Seed, Whole, refuse_unwritable, where, write_json
 from rsverify.cli.stages import shown
 from rsverify.errors import refuse_no_workers
 
@@ -21,6 +21,8 @@ def reproduce(
     seeds: Annotated[Whole | None, Parameter(help="Seeds of each of the two repeats [20; 3 with --quick].")] = None,
     steps: Annotated[Whole | None, Parameter(help="Steps of every run [180; 12 with --quick].")] = None,
     workers: Annotated[Whole | None, Parameter(allow_leading_hyphen=True, help="Processes [as many as cores].")] = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
     out: Annotated[Path, Parameter(help="Folder of reproduce.html, reproduce.json, pictures and the journal.")] = Path(
         "rsverify-reproduce"
     ),
@@ -53,12 +55,13 @@ def reproduce(
 
     refuse_unwritable(json)
     refuse_no_workers(workers)
+    kind = where(executor, scheduler)
     if steps is not None and steps < 1:
         raise InputError(f"steps={steps}; expected at least 1")
     plan = (plans.quick if quick else plans.full)(seed=seed, seeds=seeds, steps=steps)
     earlier = None if against is None else read_record(against, plan)
     with shown("reproduce") as progress:
-        report = study.reproduce(figure, plan=plan, out=out, workers=workers, progress=progress)
+        report = study.reproduce(figure, plan=plan, out=out, workers=workers, kind=kind, scheduler=scheduler, progress=progress)
     words = ["rsverify", "reproduce", *([figure] if figure else []), *(["--quick"] if quick else [])]
     words += [f"--{name} {value}" for name, value in (("seeds", seeds), ("steps", steps)) if value is not None]
     words += [f"--seed {seed}"] if seed else []

@@ -17,6 +17,9 @@ from rsverify.errors import InputError
 def verify(
     *,
     adapter: Name = "lora",
+    declared: Annotated[
+        str | None, Parameter(help="Name of the declaration that a module is held against; theory then speaks of it.")
+    ] = None,
     rule: Annotated[
         tuple[str, ...], Parameter(allow_leading_hyphen=True, help="Scaling rule in r and alpha; may be given several times.")
     ] = (),
@@ -48,6 +51,8 @@ def verify(
     - `rsverify verify --quick`
     - `rsverify verify --rule "alpha/r" --optimizer sgd --expect stable`
     - `rsverify verify --adapter vera --rule "alpha/r**0.75" --quick`
+    - `rsverify verify --adapter my_package.adapters:build --declared lora`
+    - `rsverify verify --adapter "peft:lora?use_rslora=true"`
     - `rsverify verify --model ./my-model --config adapter_config.json --text notes.txt`
     """
     from rich.console import Console
@@ -59,7 +64,7 @@ def verify(
 
     refuse_unwritable(json)
     refuse_device(device)
-    problem, adapter_used, rules, alpha_used = None, adapter, rule or study.RULES, alpha
+    problem, adapter_used, rules, alpha_used = None, adapter, rule or None, alpha
     if model is not None:
         if config is None or text is None:
             raise InputError("--model needs --config adapter_config.json and --text FILE beside it")
@@ -77,7 +82,7 @@ def verify(
     with shown("verify") as progress:
         verdict = study.verify(
             adapter_used, rules, optimizers=optimizer or study.OPTIMIZERS, ranks=ranks, expect=expect, quantity=quantity,
-            problem=problem, quick=quick, alpha=study.ALPHA if alpha_used is None else alpha_used, seed=seed, device=device, out=out,
+            problem=problem, quick=quick, declared=declared, alpha=alpha_used, seed=seed, device=device, out=out,
             progress=progress,
         )  # fmt: skip
     show(verdict, Console(width=None if sys.stdout.isatty() else 150))

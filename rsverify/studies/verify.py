@@ -10,21 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.claims import Setting, is_headline, setting
+from rsverify.definitions.claims import Setting, is_headline
 from rsverify.definitions.devices import refuse_device
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
 from rsverify.definitions.ranks import parse_ranks
-from rsverify.definitions.registry import as_adapter
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
+from rsverify.definitions.targets import Target, as_target
 from rsverify.errors import InputError, NotDerivable, RsverifyError, known_arguments, suggest
 from rsverify.files.locks import one_writer
 from rsverify.files.writing import writable_folder
+from rsverify.montecarlo.estimation import as_built
 from rsverify.powerlaw import LARGEST, SMALLEST
 from rsverify.records import Claim, Estimate, Measurement, Outcome, Prediction, Provenance, Row, Stability, Verdict
 from rsverify.report.provenance import provenance
 from rsverify.report.results import write_results
 from rsverify.report.words import meaning, notes, sentence
 from rsverify.stages import Progress, Stages
+from rsverify.studies.simulation import Bench, bench_of, comparable, setting_of, simulate
 from rsverify.verdict import MARGIN, expected_outcome, judge, outcome
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
 RULES = ("alpha/r", "alpha/sqrt(r)")
 OPTIMIZERS = ("sgd", "adamw")
-ESTIMATE_RANKS = "4,16,64,256,1024,2048,4096,16384,65536"
-QUICK_RANKS = "16,64,256,1024"
 TRAIN_RANKS = "4:256"
 TRAIN_CEILING = 1024
 """Ranks above are left to Monte Carlo: on the committed base they exceed every width eightfold."""
@@ -41,12 +41,6 @@ TRAIN_DRAWS = 32
 """Student intervals at the level of the error budget need some 32 draws, not 3."""
 ERROR_BUDGET = 1e-6
 """False failures of a whole table."""
-D_IN, D_OUT = 16, 12
-"""Widths of the simulated layer: rectangular, because square layers hide transposes."""
-
-UNSETTLED_CEILING = 64
-"""Orthogonal probes do not average out over rank channels: every rank costs as many draws as rank 4, so few ranks must do."""
-
 ASKED: tuple[dict[str, Any], ...] = (
     {"quantity": "update", "statistic": "rms"},
     {"quantity": "update", "statistic": "projection"},
@@ -84,7 +78,7 @@ class _Table:
                 continue
             row = judge(
                 claim,
-                predicted=self.predicted.get(claim),
+                predicted=comparable(self.predicted.get(claim), self.estimated.get(claim)),
                 estimated=self.estimated.get(claim),
                 measured=self.measured.get(claim),
                 silent=self.silent.get(claim, {}),
@@ -106,16 +100,17 @@ class _Table:
 
 @known_arguments
 def verify(
-    adapter: Adapter | str = "lora",
-    rules: Sequence[ScalingRule | str | Callable[[float, float], float]] | ScalingRule | str = RULES,
+    adapter: Any = "lora",
+    rules: Sequence[ScalingRule | str | Callable[[float, float], float]] | ScalingRule | str | None = None,
     *,
+    declared: Any = None,
     optimizers: Sequence[Optimizer | str] | Optimizer | str = OPTIMIZERS,
     ranks: str | Sequence[int] | None = None,
     expect: Stability | None = None,
     quantity: str = "update",
     problem: Problem | None = None,
     quick: bool = False,
-    alpha: float = ALPHA,
+    alpha: float | None = None,
     seed: int = 0,
     margin: float = MARGIN,
     device: str = "cpu",
@@ -125,7 +120,13 @@ def verify(
     """Whether what must happen is what happens: derived, simulated and trained, for each rule and optimizer.
 
     Args:
-        ranks: of every numeric witness; by default 4:65536 simulated and 4:256 trained. Training stops at 1024.
+        adapter: any target. Of a module as it is built theory speaks where it names a declaration (`init` of rv.Subject, a method of PEFT
+            that is declared here) or `declared` does.
+        rules: of a declaration any, by default alpha/r and alpha/sqrt(r); of a module the one that it follows.
+        declared: the declaration that a module is held against; refused where the two differ at their first step.
+        ranks: of every numeric witness; by default 4:256 trained, and simulated where the adapter's rank can grow: to 65536 where a
+            draw's cost does not grow with it. Training stops at 1024.
+        alpha: by default 20, or that of the target's settings.
         expect: judge only `quantity`, and hold when every rule and optimizer given shows this stability.
         problem: a model with a loss in place of the committed base.
         quick: no training and no torch.
@@ -133,15 +134,25 @@ def verify(
         progress: called with (stage, done, total); each stage is also a line of level INFO of the log `rsverify.studies.verify`.
     Raises: RsverifyError for anything that cannot be meant, before any computation.
     """
-    adapter = as_adapter(adapter)
-    asked_rules = [as_rule(r) for r in ([rules] if isinstance(rules, ScalingRule | str) else rules)]
+    target = as_target(adapter)
     asked_optimizers = [as_optimizer(o) for o in ([optimizers] if isinstance(optimizers, Optimizer | str) else optimizers)]
-    estimate_ranks = parse_ranks(ranks if ranks is not None else QUICK_RANKS if quick else ESTIMATE_RANKS)
+    given_ranks = None if ranks is None else parse_ranks(ranks)
+    same, remarks = True, ()
+    if declared is not None:
+        from rsverify.studies.beside import beside
+
+        held = beside(target, declared, None if rules is None else _listed(rules), alpha=alpha, ranks=given_ranks)
+        target, same, remarks = held.target, held.same, (held.remark,) if held.remark else ()
+    asked_rules = _rules(target, rules)
     train_ranks = tuple(r for r in parse_ranks(ranks if ranks is not None else TRAIN_RANKS) if r <= TRAIN_CEILING)
-    settings = _settings(adapter, asked_rules, asked_optimizers, expect=expect, quantity=quantity)
-    if quick:
+    _refuse(asked_rules, asked_optimizers, train_ranks if given_ranks is None else given_ranks, alpha=alpha, margin=margin, seed=seed)
+    bench = bench_of(target, asked_rules[0], asked_optimizers, ranks=given_ranks, quick=quick, alpha=alpha)
+    alpha = bench.alpha
+    settings = _settings(target, bench, asked_rules, asked_optimizers, expect=expect, quantity=quantity)
+    if quick or not bench.cheap:
         settings = tuple(s for s in settings if expect is not None or is_headline(s.claim))
-    _refuse(asked_rules, asked_optimizers, estimate_ranks, alpha=alpha, margin=margin, seed=seed)
+    for rule in asked_rules:
+        rule.at(bench.sizes.ranks, alpha)
     folder = writable_folder(out) if out is not None else None
     refuse_device(device)
     if not quick and problem is None:
@@ -150,18 +161,20 @@ def verify(
         settings=settings,
         margin=margin,
         expect=expect,
-        question=_question(adapter, asked_rules, asked_optimizers, expect, quantity),
+        question=_question(target.name, asked_rules, asked_optimizers, expect, quantity),
         made=provenance(seed=seed, device="cpu" if quick else device),
+        remarks=remarks,
         details={
-            "alpha": alpha, "d_in": D_IN, "d_out": D_OUT, "estimate_ranks": list(estimate_ranks), "error_budget": ERROR_BUDGET,
+            "alpha": alpha, "d_in": bench.sizes.d_in, "d_out": bench.sizes.d_out, "estimate_ranks": list(bench.sizes.ranks),
+            "error_budget": ERROR_BUDGET,
             **({} if quick else {"train_ranks": list(train_ranks), "train_draws": TRAIN_DRAWS, "dtype": "float64"}),
         },
     )  # fmt: skip
     report = Stages(__name__, progress)
     with nullcontext() if folder is None else one_writer(folder):
         try:
-            stages = [_derive_all(table), _estimate_all(table, estimate_ranks, alpha)]
-            stages.append(_skip_training(table) if quick else _measure_all(table, train_ranks, alpha, problem))
+            stages = [_derive_all(table, target, same=same), _estimate_all(table, target, bench)]
+            stages.append(_skip_training(table) if quick else _measure_all(table, target, train_ranks, alpha, problem))
             for stage in stages:
                 for what, done, total in stage:
                     report(what, done, total)
@@ -177,10 +190,34 @@ def verify(
     return verdict
 
 
+def _listed(rules: Any) -> list[ScalingRule]:
+    several: Any = [rules] if isinstance(rules, ScalingRule | str) or callable(rules) else rules
+    return [as_rule(rule) for rule in several]
+
+
+def _rules(target: Target, rules: Any) -> list[ScalingRule]:
+    """The rules asked about: a module has its own.
+
+    Raises: InputError for none, or for several of a module.
+    """
+    if rules is None:
+        return _listed(RULES if target.several_rules else target.rule or as_built)
+    listed = _listed(rules)
+    if not listed:
+        raise InputError("verify needs at least one rule and one optimizer")
+    if len(listed) > 1 and not target.several_rules:
+        shown = " and ".join(rule.text for rule in listed)
+        raise InputError(
+            f"rules={shown}: {target.name} is a module that applies its own rule; give the one that it follows, or a declaration to compare"
+            " several"
+        )
+    return listed
+
+
 def _settings(
-    adapter: Adapter, rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], *, expect: Stability | None, quantity: str
+    target: Target, bench: Bench, rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], *, expect: Stability | None, quantity: str
 ) -> tuple[Setting, ...]:
-    if not rules or not optimizers:
+    if not optimizers:
         raise InputError("verify needs at least one rule and one optimizer")
     asked = [dict(a) for a in ASKED]
     if expect is not None:
@@ -189,15 +226,20 @@ def _settings(
             raise InputError(f"expect={expect!r}; expected one of {', '.join(known)}{suggest(str(expect), known)}")
         headline = [a for a in asked if a["quantity"] == quantity and a.get("probe", "aligned") == "aligned"]
         asked = headline or [{"quantity": quantity, "statistic": "rms"}]
-    return tuple(setting(adapter, rule, optimizer=optimizer, **a) for optimizer in optimizers for rule in rules for a in asked)
+    return tuple(
+        setting_of(target, rule, optimizer=optimizer, regime=bench.sizes.regime, **a)
+        for optimizer in optimizers
+        for rule in rules
+        for a in asked
+    )
 
 
 def _refuse(
-    rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], ranks: Sequence[int], *, alpha: float, margin: float, seed: int
+    rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], ranks: Sequence[int], *, alpha: float | None, margin: float, seed: int
 ) -> None:
     if len(ranks) < 2:
         raise InputError(f"ranks={list(ranks)}: an exponent needs at least two ranks, better five")
-    if not SMALLEST <= alpha <= LARGEST:
+    if alpha is not None and not SMALLEST <= alpha <= LARGEST:
         raise InputError(f"alpha={alpha}; expected a positive number from {SMALLEST:g} to {LARGEST:g}: powers of any other leave floats")
     if not 0 < margin < 0.25:
         raise InputError(f"margin={margin}; expected 0 < margin < 0.25: rules in use differ by 1/2, a wider margin cannot tell them apart")
@@ -207,7 +249,7 @@ def _refuse(
         if twice := sorted({text for text in texts if texts.count(text) > 1}):
             raise InputError(f"{kind} {twice[0]!r} is given twice: its rows would count twice; give each once")
     for rule in rules:
-        rule.at(ranks, alpha)
+        rule.at(ranks, ALPHA if alpha is None else alpha)
 
 
 def _refuse_base() -> None:
@@ -217,10 +259,8 @@ def _refuse_base() -> None:
     check_base()
 
 
-def _question(
-    adapter: Adapter, rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], expect: Stability | None, quantity: str
-) -> str:
-    what = f"{adapter.name} with {' and '.join(r.text for r in rules)} under {' and '.join(o.text for o in optimizers)}"
+def _question(name: str, rules: Sequence[ScalingRule], optimizers: Sequence[Optimizer], expect: Stability | None, quantity: str) -> str:
+    what = f"{name} with {' and '.join(r.text for r in rules)} under {' and '.join(o.text for o in optimizers)}"
     if expect is not None:
         return f"Is the {quantity} of {what} {expect} as rank grows?"
     return f"How do activations, gradients and learning of {what} change as rank grows, and do theory, simulation and training agree?"
@@ -230,13 +270,16 @@ def _silence(table: _Table, claim: Claim, witness: str, reason: str) -> None:
     table.silent.setdefault(claim, {})[witness] = reason
 
 
-def _derive_all(table: _Table) -> Iterator[tuple[str, int, int]]:
+def _derive_all(table: _Table, target: Target, *, same: bool) -> Iterator[tuple[str, int, int]]:
     from rsverify.symbolic import derive
 
     yield "derive", 0, len(table.settings)
     for index, s in enumerate(table.settings, start=1):
         try:
-            table.predicted[s.claim] = derive(s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim))
+            declaration: Any = target.derivable
+            prediction = derive(declaration, s.rule, optimizer=s.optimizer, **_asked(s.claim))
+            magnitude = {} if same else {"formula": None, "exact": False, "error_order": "a constant, the spread at init"}
+            table.predicted[s.claim] = dataclasses.replace(prediction, claim=s.claim, **magnitude)
         except NotDerivable as error:
             _silence(table, s.claim, "symbolic", error.reason)
         except RsverifyError as error:
@@ -244,30 +287,29 @@ def _derive_all(table: _Table) -> Iterator[tuple[str, int, int]]:
         yield "derive", index, len(table.settings)
 
 
-def _estimate_all(table: _Table, ranks: tuple[int, ...], alpha: float) -> Iterator[tuple[str, int, int]]:
-    from rsverify.montecarlo import Store, estimate
+def _estimate_all(table: _Table, target: Target, bench: Bench) -> Iterator[tuple[str, int, int]]:
+    from rsverify.montecarlo import Store
 
-    store = Store()  # one draw of A serves every rule, optimizer and quantity: errors are correlated, and Bonferroni's bound holds
     # Every point of every curve, every exponent, and as many again for training.
-    statements = len(table.settings) * 2 * (len(ranks) + 1)
+    statements = len(table.settings) * 2 * (bench.most + 1)
+    gradients: dict[tuple[str, str], Estimate] = {}
+    store = Store()  # one draw of A serves every rule, optimizer and quantity: errors are correlated, and Bonferroni's bound holds
     yield "simulate", 0, len(table.settings)
     for index, s in enumerate(table.settings, start=1):
         try:
-            table.estimated[s.claim] = estimate(
-                s.adapter, s.rule, optimizer=s.optimizer, **_asked(s.claim), ranks=_simulated(s.claim, ranks), d_in=D_IN, d_out=D_OUT,
-                alpha=alpha, seed=table.made.seed, margin=table.margin, error_budget=ERROR_BUDGET, statements=statements,
-                store=store,
-            )  # fmt: skip
+            at_init = (s.rule.text, s.claim.statistic) if s.claim.steps == 0 else None
+            if at_init in gradients:  # no optimizer has moved anything: one simulation serves all
+                table.estimated[s.claim] = dataclasses.replace(gradients[at_init], claim=s.claim)
+            else:
+                table.estimated[s.claim] = simulate(
+                    target, bench, s, predicted=table.predicted.get(s.claim), seed=table.made.seed, margin=table.margin,
+                    error_budget=ERROR_BUDGET, statements=statements, store=store,
+                )  # fmt: skip
+                if at_init is not None:
+                    gradients[at_init] = table.estimated[s.claim]
         except RsverifyError as error:
             _silence(table, s.claim, "montecarlo", str(error))
         yield "simulate", index, len(table.settings)
-
-
-def _simulated(claim: Claim, ranks: tuple[int, ...]) -> tuple[int, ...]:
-    if claim.probe == "aligned":
-        return ranks
-    few = tuple(r for r in ranks if r <= UNSETTLED_CEILING)
-    return few if len(few) >= 3 else ranks
 
 
 def _skip_training(table: _Table) -> Iterator[tuple[str, int, int]]:
@@ -276,7 +318,9 @@ def _skip_training(table: _Table) -> Iterator[tuple[str, int, int]]:
     yield from ()
 
 
-def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: Problem | None) -> Iterator[tuple[str, int, int]]:
+def _measure_all(
+    table: _Table, target: Target, ranks: tuple[int, ...], alpha: float, problem: Problem | None
+) -> Iterator[tuple[str, int, int]]:
     from rsverify.statistics.intervals import level_for
     from rsverify.studies.controls import controlled
     from rsverify.training import fine_tuning_problem, measure_all
@@ -286,13 +330,18 @@ def _measure_all(table: _Table, ranks: tuple[int, ...], alpha: float, problem: P
             _silence(table, s.claim, "training", f"fewer than two of the ranks are at most {TRAIN_CEILING}")
         yield "train", 1, 1
         return
+    if target.build is not None or not isinstance(target.declared, Adapter):
+        for s in table.settings:
+            _silence(table, s.claim, "training", f"training measures multilinear declarations; {target.name} is a module for each draw")
+        yield "train", 1, 1
+        return
     yield "load the model", 0, 1
     own = problem is not None
     if problem is None:
         problem = fine_tuning_problem(seed=table.made.seed, device=table.made.device)
     table.hashes.update(problem.hashes)
     table.details |= {"model": problem.name, "adapted": list(problem.targets)}
-    table.remarks = problem.notes
+    table.remarks = (*table.remarks, *problem.notes)
     level = level_for(ERROR_BUDGET, 2 * len(table.settings))
     by_optimizer: dict[str, list[Setting]] = {}
     for s in table.settings:

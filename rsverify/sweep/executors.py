@@ -31,6 +31,17 @@ class SerialExecutor(Executor):
         return future
 
 
+def refuse_executor(kind: str, scheduler: str | None) -> None:
+    """Refuse a kind that is not known, dask without a scheduler, and a scheduler without dask.
+
+    Raises: InputError.
+    """
+    if kind not in KINDS:
+        raise InputError(f"executor={kind!r} is not known{suggest(kind, KINDS)}")
+    if (scheduler is not None) != (kind == "dask"):
+        raise InputError(f"executor={kind!r}, scheduler={scheduler!r}: dask needs --scheduler tcp://host:port, and nothing else takes it")
+
+
 @contextmanager
 def open_executor(kind: str = "processes", *, workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
     """An executor by name, closed at the end.
@@ -39,11 +50,8 @@ def open_executor(kind: str = "processes", *, workers: int | None = None, schedu
         dask scheduler, e.g. tcp://head:8786.
     Raises: InputError for an unknown kind, no workers, a missing library, or a scheduler that cannot be reached.
     """
-    if kind not in KINDS:
-        raise InputError(f"executor={kind!r} is not known{suggest(kind, KINDS)}")
     refuse_no_workers(workers)
-    if (scheduler is not None) != (kind == "dask"):
-        raise InputError(f"executor={kind!r}, scheduler={scheduler!r}: dask needs --scheduler tcp://host:port, and nothing else takes it")
+    refuse_executor(kind, scheduler)
     if kind == "serial":
         yield SerialExecutor()
     elif kind == "dask":

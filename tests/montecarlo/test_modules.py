@@ -171,9 +171,8 @@ def test_fresh_draws_show_a_spread_where_the_module_draws_nothing():
     assert np.array_equal(fresh, again)
 
 
-def test_fresh_data_is_for_factories():
-    with pytest.raises(InputError, match="factories"):
-        estimate("lora", "alpha/r", ranks=[4, 8], fresh=True)
+def test_fresh_data_is_for_any_target():
+    assert estimate("lora", "alpha/r", ranks=[4, 8], fresh=True, budget=Budget(draws=400)).engine.endswith("fresh data")
     found = estimate(Still, "alpha/sqrt(r)", ranks=[2, 4], d_in=6, d_out=4, fresh=True, budget=Budget(draws=64))
     assert found.engine == "dense, module" and "x_norm2" not in found.data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,20 @@ def check_askable(setting: Setting) -> None:
 
 def observe(setting: Setting, engine: Engine, problem: Problem, factors: Factors, *, lr: float, draws: int) -> Observed:
     """The claim's number for each of the draws."""
+    return observe_all([setting], engine, problem, factors, lr=lr, draws=draws)[0]
+
+
+def observe_all(
+    settings: Sequence[Setting], engine: Engine, problem: Problem, factors: Factors, *, lr: float, draws: int
+) -> list[Observed]:  # fmt: skip
+    """The numbers of claims that differ in what is looked at alone: one training serves all."""
+    first = settings[0]
+    after = engine.train(factors, problem, first.optimizer, steps=first.claim.steps, lr=lr, draws=draws)
+    return [_seen(setting, engine, problem, factors, after, draws) for setting in settings]
+
+
+def _seen(setting: Setting, engine: Engine, problem: Problem, factors: Factors, after: Factors, draws: int) -> Observed:
     claim = setting.claim
-    after = engine.train(factors, problem, setting.optimizer, steps=claim.steps, lr=lr, draws=draws)
     typical = np.inf
     if "eps" in setting.optimizer.defaults and claim.steps:
         one = {name: None if w is None else w[:1] for name, w in factors.items()}

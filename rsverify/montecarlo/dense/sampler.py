@@ -12,7 +12,7 @@ from rsverify.definitions.claims import Setting
 from rsverify.montecarlo.dense.contraction import held_entries
 from rsverify.montecarlo.dense.drawing import block_size, draw_block
 from rsverify.montecarlo.dense.engine import SAMPLE, Engine, Factors
-from rsverify.montecarlo.dense.observables import Observed, observe
+from rsverify.montecarlo.dense.observables import Observed, observe, observe_all
 from rsverify.montecarlo.samplers import WORKERS, Sample, Sampler, Task, check_draws, first_divergence, joined, over_blocks
 
 
@@ -42,10 +42,37 @@ class DenseSampler(Sampler):
         workers = max(1, min(WORKERS, -(-draws // block), task.budget.bytes // per_draw))
         chunk = task.budget.chunk(per_draw * workers, block, rank=rank)
 
+        def shared(number: int, n: int) -> list[Sample]:
+            assert task.store is not None
+            key = (
+                "dense",
+                engine,
+                task.setting.optimizer.text,
+                task.setting.claim.probe,
+                task.setting.claim.steps,
+                task.lr,
+                task.seed,
+                phase,
+                number,
+            )
+            arrays = task.store.get(key, lambda: _arrays(work_all(number)))
+            return [_sample_of(arrays, LOOKS.index(_look(task.setting)), rank, n)]
+
+        def work_all(number: int) -> list[list[Observed]]:
+            chunks = draw_block(engine.adapter, seed=task.seed, phase=phase, number=number, draws=block, chunk=chunk, **sizes)
+            with np.errstate(over="ignore", invalid="ignore"):
+                return [
+                    observe_all(_looks(task.setting), engine, task.problem, factors, lr=task.lr, draws=held) for held, factors in chunks
+                ]
+
         def work(number: int, n: int) -> list[Sample]:
             chunks = draw_block(engine.adapter, seed=task.seed, phase=phase, number=number, draws=n, chunk=chunk, **sizes)
             return [self._numbers(engine, factors, held) for held, factors in chunks]
 
+        if task.store is not None and _look(task.setting) in LOOKS:
+            sample = joined(rank, over_blocks(shared, draws=draws, block=block, workers=workers))
+            if np.isfinite(sample.values).all():
+                return sample
         return joined(rank, over_blocks(work, draws=draws, block=block, workers=workers))
 
     def _numbers(self, engine: Engine, factors: Factors, draws: int) -> Sample:
@@ -61,6 +88,30 @@ class DenseSampler(Sampler):
             one = {name: None if w is None else w[bad[0] : bad[0] + 1] for name, w in factors.items()}
             diverged = first_divergence(lambda s: bool((after(s, one, 1).values < np.inf).all()), steps)
         return Sample(engine.rank, seen.values, seen.vanishes, seen.typical, diverged)
+
+
+LOOKS = (("update", "rms"), ("update", "projection"), ("loss_decrease", "rms"))
+"""What is looked at of one trained draw where a store is shared: the headlines of a step, whichever of them is asked first."""
+
+
+def _look(setting: Setting) -> tuple[str, str]:
+    return setting.claim.quantity, setting.claim.statistic
+
+
+def _looks(setting: Setting) -> list[Setting]:
+    return [replace(setting, claim=replace(setting.claim, quantity=quantity, statistic=statistic)) for quantity, statistic in LOOKS]
+
+
+def _arrays(chunks: list[list[Observed]]) -> tuple[np.ndarray, ...]:
+    """The numbers of each look, a draw a row; then, a look a row, whether each vanishes and its typical gradient entry."""
+    values = [np.concatenate([seen[k].values for seen in chunks]) for k in range(len(LOOKS))]
+    flags = [(all(seen[k].vanishes for seen in chunks), min(seen[k].typical for seen in chunks)) for k in range(len(LOOKS))]
+    return (*values, np.asarray(flags))
+
+
+def _sample_of(arrays: tuple[np.ndarray, ...], look: int, rank: int, draws: int) -> Sample:
+    vanishes, typical = arrays[-1][look]
+    return Sample(rank, arrays[look][:draws], bool(vanishes), float(typical))
 
 
 def shortened(setting: Setting, steps: int) -> Setting:

@@ -19,6 +19,7 @@ from rsverify.definitions.claims import Setting, setting
 from rsverify.definitions.laws import Zero
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.rules import ScalingRule
+from rsverify.definitions.targets import Build
 from rsverify.errors import InputError
 from rsverify.montecarlo.dense.sampler import ARRAYS
 from rsverify.montecarlo.gram.numbers import reduced
@@ -27,9 +28,6 @@ from rsverify.montecarlo.samplers import Sample, Sampler, Task, check_draws, joi
 from rsverify.montecarlo.updates import State, apply_step
 from rsverify.records import Claim
 from rsverify.statistics.streams import stream
-
-Build = Callable[[int, Any, float], Any]
-"""build(rank, base, alpha) -> the adapted layer, on a torch.nn.Linear whose parameters it must freeze."""
 
 _UP = re.compile(r"(^|[._])B($|[._])")
 Arrays = dict[str, np.ndarray]
@@ -79,6 +77,10 @@ class ModuleSampler(Sampler):
         return 8 * (ARRAYS * held + 2 * base.weight.numel() + 8 * samples * sum(base.weight.shape))
 
     def sample(self, rank: int, phase: str, draws: int) -> Sample:
+        with _one_thread():
+            return self._sampled(rank, phase, draws)
+
+    def _sampled(self, rank: int, phase: str, draws: int) -> Sample:
         check_draws(draws)
         budget = self.task.budget
         budget.check_work(self.entries(rank), rank=rank)
@@ -246,6 +248,21 @@ class _Run:
         x = self._rows(self.task.problem.x).requires_grad_(True)
         loss = ((self.module(x) - self.base(x)) * self._rows(self.task.problem.v)).sum()
         return torch.autograd.grad(loss, x)[0].numpy().T
+
+
+class _one_thread(AbstractContextManager[None]):
+    """torch on one thread, and on as many as before afterwards: a layer of these sizes is too small to share."""
+
+    def __enter__(self) -> None:
+        import torch
+
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *exception: object) -> None:
+        import torch
+
+        torch.set_num_threads(self._before)
 
 
 class _torch_seed(AbstractContextManager[None]):

@@ -125,10 +125,10 @@ def _fresh(variant: Variant, configuration: Mapping[str, Any], seed: int) -> Est
     from rsverify.definitions.claims import setting
     from rsverify.montecarlo.budget import Budget
     from rsverify.montecarlo.engines import sampler_for
+    from rsverify.montecarlo.freshdata import FreshData
     from rsverify.montecarlo.problem import make_problem
     from rsverify.montecarlo.procedure import Question, answer
     from rsverify.montecarlo.samplers import Task
-    from rsverify.studies.atlas.fresh import FreshData
 
     rule, sizes = configuration["rule"], {key: configuration["sizes"][key] for key in ("d_in", "d_out")}
     assert isinstance(variant.declared, Adapter)

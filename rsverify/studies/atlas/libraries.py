@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from rsverify.definitions.rules import ScalingRule
-from rsverify.studies.atlas.variants import MODULES, WAVES, WEAK, Sizes, as_variant
+from rsverify.montecarlo.places import HIGH, KRONECKER, MODULES, SPECTRAL, WAVES, WEAK, Sizes
+from rsverify.studies.atlas.variants import as_variant
 
 WITNESS = "PEFT's own layer"
 NO_PEFT = "PEFT is not installed: pip install 'rsverify[peft]' lets its own layers speak"
@@ -48,8 +49,6 @@ def _lora(query: str = "", sizes: Sizes = MODULES, *, fresh: bool = False) -> Bl
     return BlackBox(plain, sizes, root=root, fresh=fresh, precision=0.05 if fresh else None)
 
 
-SPECTRAL = Sizes("width", 512, 128, (2, 4, 8, 16))
-HIGH = Sizes("rank", 16, 12, (1024, 4096, 16384))
 BLACK_BOXES = {
     "lora": _lora(),
     "lora-gaussian": _lora("init_lora_weights=gaussian"),
@@ -59,8 +58,7 @@ BLACK_BOXES = {
     "olora": _lora("init_lora_weights=olora", SPECTRAL, fresh=True),
     "adalora": BlackBox("peft:adalora", HIGH),
     "loha": BlackBox("peft:loha", Sizes("rank", 32, 32, (256, 1024, 4096))),  # entries of its frozen product do not average over r
-    # Its second factor is of low rank only below half of its larger size, 64; the smaller size is 2, far below r.
-    "lokr": BlackBox("peft:lokr", Sizes("rank", 16384, 4, (8, 16, 32, 60))),
+    "lokr": BlackBox("peft:lokr", KRONECKER),
     "vera": BlackBox("peft:vera", Sizes("rank", 16, 96, (64, 256, 1024)), seeded="projection_prng_key"),
     "randlora": BlackBox("peft:randlora", Sizes("rank", 64, 96, (4, 8, 16, 32)), seeded="projection_prng_key"),
     "hira": BlackBox("peft:hira"),

@@ -125,6 +125,8 @@ def atlas(
     margin: float = MARGIN,
     error_budget: float = ERROR_BUDGET,
     workers: int | None = None,
+    executor: str | None = None,
+    scheduler: str | None = None,
     journal: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Atlas:
@@ -135,7 +137,7 @@ def atlas(
         quick: theory for everything, simulation of a few.
         match_at: a rank at which every rule compared is brought to the shipped rule's scale.
         reference: the rank at which scales are compared, and flagged where they differ.
-        workers: processes; 1 works in this one.
+        workers: processes; 1 works in this one. executor, scheduler: as for `sweep.open_executor`; by default processes.
         journal: file that keeps finished cells, so that the same call goes on where it was stopped.
     Raises: UnknownName, InputError, RuleError before any computation; JournalError where the journal is another run's.
     """
@@ -145,8 +147,8 @@ def atlas(
     report = Stages(__name__, progress)
     with ExitStack() as stack:
         kept = stack.enter_context(Journal(journal, Identity("atlas", plan.settings))) if journal is not None else None
-        kind = "serial" if workers == 1 or quick else "processes"
-        pool = stack.enter_context(open_executor(kind, workers=None if kind == "serial" else workers or min(2, os.cpu_count() or 1)))
+        kind = executor or ("serial" if workers == 1 or quick else "processes")
+        pool = stack.enter_context(open_executor(kind, workers=workers or min(2, os.cpu_count() or 1), scheduler=scheduler))
 
         def run(jobs: Sequence[tuple[str, Case, str, dict[str, Any]]], what: str) -> None:
             report(what, 0, len(jobs))

@@ -64,13 +64,13 @@ class Report:
 
 def reproduce(
     figure: str | None = None, *, plan: Plan, out: Path, workers: int | None = None, executor: Executor | None = None,
-    progress: Progress | None = None,
+    kind: str | None = None, scheduler: str | None = None, progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """Judge one figure's claim, or all; what is finished is kept in `out` and not run again.
 
     Predictions are made first and written to `out/predictions.json`; only then is anything trained.
 
-    Args: executor takes the place of local processes; progress(what, done, total).
+    Args: executor takes the place of local processes; kind and scheduler are those of `sweep.open_executor`; progress(what, done, total).
     Raises: UnknownName for an unknown figure; InputError for a folder that cannot be written; JournalError for a journal of
         another plan, other versions or other code; SweepFailed.
     """
@@ -86,7 +86,7 @@ def reproduce(
         if executor is not None:
             results, resumed = _run(chosen, plan, journal, executor, report)
         else:
-            with open_executor("processes", workers=workers) as pool:
+            with open_executor(kind or "processes", workers=workers, scheduler=scheduler) as pool:
                 results, resumed = _run(chosen, plan, journal, pool, report)
         report("timings and figures", 0, 1)
         resumed += _run_alone(chosen, plan, journal, results)

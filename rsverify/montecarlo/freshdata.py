@@ -30,7 +30,7 @@ class FreshData(Sampler):
 
     def sample(self, rank: int, phase: str, draws: int) -> Sample:
         check_draws(draws)
-        seeds = stream(self.task.seed, "atlas", phase, rank).integers(2**62, size=draws)
+        seeds = stream(self.task.seed, "montecarlo", "fresh", phase, rank).integers(2**62, size=draws)
         return joined(rank, [self._one(rank, phase, int(seed)) for seed in seeds])
 
     def _one(self, rank: int, phase: str, seed: int) -> Sample:
