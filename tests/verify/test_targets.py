@@ -12,7 +12,7 @@ import rsverify as rv
 from rsverify.errors import InputError
 from rsverify.studies.beside import beside
 
-RANKS = (16, 64)
+RANKS = (256, 1024)
 
 
 class Lora(nn.Module):
