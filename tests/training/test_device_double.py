@@ -74,9 +74,9 @@ def reads_of_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     places: list[str] = []
     advance = Stack.advance
 
-    def watched(self: Stack, switch: Any) -> None:
+    def watched(self: Stack) -> None:
         with counted() as reads:
-            advance(self, switch)
+            advance(self)
         places.extend(reads.places)
 
     monkeypatch.setattr(Stack, "advance", watched)
@@ -89,8 +89,9 @@ Piece = tuple[np.ndarray, list[str], int]
 
 
 def core(device: Any, plant: Any, monkeypatch: pytest.MonkeyPatch) -> Piece:
-    """Stacked training with every optimizer: losses and gradient norms."""
+    """Stacked training with every optimizer and every kind of adapter: losses and gradient norms."""
     wanted = [*MIXED, *MATRIX, *(Configuration(3, "alpha/r", optimizer=name, lr=1e-3) for name in ("adam", "rmsprop", "adagrad"))]
+    wanted += [Configuration(2, "alpha/r", adapter=name, lr=1e-3) for name in ("loha", "vera", "dora", "pissa", "delora")]
     with reads_of_steps(monkeypatch) as places:
         run = train_stacked(planted_task(device, plant), wanted, steps=2, workers=1)
     return np.stack([run.loss, run.gradient_norm]), places, 0
