@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rsverify.records.answers import CHECK_FAMILIES
 from rsverify.testing import statements
 
 if TYPE_CHECKING:
     from rsverify.conformance.xfails import Expected
 
 MARK = "rsverify_check"
+OLDEST = (9, 2)
+"""Of pytest, as our own metadata have it."""
 _PROPERTY = "rsverify"
 
 
@@ -50,8 +53,21 @@ def _rate(text: str) -> float:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", f"{MARK}(subject, check): a check of an adapter, made by parametrize_with_checks")
+    config.addinivalue_line("markers", f"{MARK}: a check of an adapter, made by parametrize_with_checks")
+    for family in CHECK_FAMILIES:
+        config.addinivalue_line("markers", f"rsverify_{family}: such a check of the family {family}")
     config.pluginmanager.register(Session(config), "rsverify-session")
+
+
+def pytest_report_header() -> list[str]:
+    if _version(pytest.__version__) >= OLDEST:
+        return []
+    oldest = ".".join(map(str, OLDEST))
+    return [f"rsverify: pytest {pytest.__version__} is older than {oldest}, the oldest with which its plugin was tried"]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
 class Session:
@@ -60,10 +76,11 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.expected: list[Expected] = _read_xfails(config.getoption("--rsverify-xfails"))
-        self.matched: set[tuple[str | None, str]] = set()
+        self.matched: set[str] = set()
+        """Texts of the expected failures that a collected check fits, here or in a worker of xdist."""
         self.collected = 0
-        self.said: list[tuple[str, str, float]] = []
-        self.now: list[statements.Statement] = []
+        self.answers: list[tuple[str, str, float]] = []
+        self.of_this_test: list[statements.Statement] = []
         self.unexpected_passes: list[str] = []
         self.undo: list[Any] = []
         rate = config.getoption("--rsverify-error-budget")
@@ -75,7 +92,7 @@ class Session:
             self.undo.append(_limit_examples(examples))
         # A run inside a run (pytester) hears its own statements only.
         outer = list(statements.listeners)
-        statements.listeners[:] = [self.now.append]
+        statements.listeners[:] = [self.of_this_test.append]
         self.undo.append(lambda: statements.listeners.__setitem__(slice(None), outer))
 
     def pytest_unconfigure(self) -> None:
@@ -85,44 +102,56 @@ class Session:
     @pytest.hookimpl(tryfirst=True)  # before anything is deselected: what matches nothing here is misspelt
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            mark = item.get_closest_marker(MARK)
-            if mark is None:
+            case: Any = getattr(getattr(item, "callspec", None), "params", {}).get("check")
+            if not getattr(case, "is_rsverify_check", False):
                 continue
+            item.add_marker(MARK)
+            item.add_marker(f"rsverify_{case.family}")
             self.collected += 1
             for entry in self.expected:
-                if entry.check == mark.kwargs["check"] and entry.fits(mark.kwargs["subject"]):
-                    self.matched.add((entry.target, entry.check))
-                    item.add_marker(pytest.mark.xfail(reason=entry.reason, strict=False))
+                if entry.fits(case.subject_name, case.name):
+                    self.matched.add(entry.text)
+                    item.add_marker(pytest.mark.xfail(reason=entry.reason))
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        self.now.clear()
-        try:
-            yield
-        finally:
-            if self.now:
-                item.user_properties.append((_PROPERTY, [[s.text, s.answer, s.rate] for s in self.now]))
+    def pytest_sessionfinish(self) -> None:
+        output = getattr(self.config, "workeroutput", None)
+        if output is not None:  # in a worker of xdist: the controller collects nothing itself
+            output["rsverify"] = [sorted(self.matched), self.collected]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        matched, collected = getattr(node, "workeroutput", {}).get("rsverify", ([], 0))
+        self.matched.update(matched)
+        self.collected = max(self.collected, collected)
+
+    # The old kind of wrapper: pluggy before 1.2 knows no other, and would end every run.
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, None]:
+        self.of_this_test.clear()
+        yield
+        if self.of_this_test:
+            item.user_properties.append((_PROPERTY, [[s.text, s.answer, s.rate] for s in self.of_this_test]))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call":
             return
         for name, value in report.user_properties:
             if name == _PROPERTY and isinstance(value, list):
-                self.said += [(text, answer, rate) for text, answer, rate in value]
+                self.answers += [(text, answer, rate) for text, answer, rate in value]
                 if report.passed and hasattr(report, "wasxfail"):
                     self.unexpected_passes.append(report.nodeid)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        unmatched = [entry for entry in self.expected if (entry.target, entry.check) not in self.matched]
-        if not self.said and not (unmatched and self.collected):
+        unmatched = [entry for entry in self.expected if entry.text not in self.matched]
+        if not self.answers and not (unmatched and self.collected):
             return
         terminalreporter.section("rsverify")
-        count = Counter(answer for _, answer, _ in self.said)
+        count = Counter(answer for _, answer, _ in self.answers)
         answers = ", ".join(f"{count[answer]} {answer}" for answer in ("confirmed", "refuted", "inconclusive") if count[answer])
-        rate = sum(rate for _, _, rate in self.said)
+        rate = sum(rate for _, _, rate in self.answers)
         chance = f"; by chance, a false failure among them at a rate of at most {rate:.2g}" if rate else ""
-        terminalreporter.line(f"{len(self.said)} statements about adapters: {answers or 'none'}{chance}")
-        for text, answer, _ in self.said:
+        terminalreporter.line(f"{len(self.answers)} statements about adapters: {answers or 'none'}{chance}")
+        for text, answer, _ in self.answers:
             if answer != "confirmed":
                 terminalreporter.line(f"  {answer}: {text}")
         for nodeid in self.unexpected_passes:

@@ -5,6 +5,7 @@ Nothing here looks inside an implementation. The added weight is read off by sen
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,8 +18,7 @@ from torch import Tensor, nn
 
 from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.subject import Subject
-from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.fullmatrix import FullMatrix
+from rsverify.definitions.adapter import Adapter, FullMatrix
 from rsverify.definitions.rules import as_rule
 from rsverify.statistics.rounding import gamma_n
 from rsverify.statistics.streams import stream
@@ -121,6 +121,16 @@ class Built:
         return frozenset(found)
 
 
+def seed_torch(number: int) -> None:
+    """Torch's generator at a seed, and the accelerators' where a program uses them.
+
+    `torch.manual_seed` would import torch's compiler at its first call (a second) and walk every accelerator at each (milliseconds).
+    """
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
+
+
 def tensors(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -214,6 +224,10 @@ class Bench:
 
     def layer(self, layer: Layer, dtype: torch.dtype, which: int = 0) -> nn.Linear:
         """A pretrained layer, the same at every call, its parameters requiring gradients as nn.Linear's do."""
+        key = f"layer {layer.text}, bias {layer.bias}, {dtype}, {which}"
+        return copy.deepcopy(self.remember(key, lambda: self._layer(layer, dtype, which)))
+
+    def _layer(self, layer: Layer, dtype: torch.dtype, which: int) -> nn.Linear:
         base = nn.Linear(layer.d_in, layer.d_out, bias=layer.bias, dtype=dtype)
         rng = stream(self.seed, "conformance", "base", layer.text, which)
         with torch.no_grad():
@@ -241,7 +255,7 @@ class Bench:
             with torch.no_grad():
                 base.weight[1] = 0
         W, b = base.weight.detach().clone(), None if base.bias is None else base.bias.detach().clone()
-        torch.manual_seed(int(stream(self.seed, "conformance", "build", layer.text, rank, draw).integers(2**62)))
+        seed_torch(int(stream(self.seed, "conformance", "build", layer.text, rank, draw).integers(2**62)))
         module = self.subject.build(rank, base, alpha)
         if not isinstance(module, nn.Module):
             raise Wrong(f"build returned {type(module).__name__}; expected an nn.Module that adapts the layer it was given")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rsverify.conformance.bench import Bench, Layer
+from rsverify.conformance.bench import Bench, Layer, seed_torch
+from rsverify.conformance.declared import Implementation
 from rsverify.conformance.outcomes import Skip
 from rsverify.conformance.subject import QUANTITIES
 from rsverify.definitions.adapter import Adapter
@@ -45,6 +46,9 @@ PILOT = 64
 MOST = 2048
 """Draws per rank that a check may cost: some seconds. Beyond, the answer is inconclusive and names the price."""
 
+MOST_DECLARED = 512
+"""Draws per rank of our own module of a declaration."""
+
 PLACES: tuple[tuple[Layer, tuple[int, int]], ...] = (
     (Layer(24, 36, False), (64, 1024)),
     (Layer(24, 36, False), (3, 24)),
@@ -71,14 +75,14 @@ class FirstStep:
         """The power of r between the two ranks, and the half-width of its interval."""
         low, high = self.magnitudes[quantity]
         span = math.log(self.ranks[1] / self.ranks[0])
-        half = math.hypot(*(self._half(quantity, k) for k in (0, 1)))
+        half = math.hypot(*(self.half(quantity, k) for k in (0, 1)))
         return math.log(abs(high.value) / abs(low.value)) / span, half / span
 
     def log_level(self, quantity: str) -> tuple[float, float]:
         """The logarithm of the magnitude at the larger rank, and the half-width of its interval."""
-        return math.log(abs(self.magnitudes[quantity][1].value)), self._half(quantity, 1)
+        return math.log(abs(self.magnitudes[quantity][1].value)), self.half(quantity, 1)
 
-    def _half(self, quantity: str, k: int) -> float:
+    def half(self, quantity: str, k: int) -> float:
         """Student's half-width of the log magnitude at one of the ranks, widened for the skewness of the draws.
 
         In words: t + (t**2 - 1) skew / (6 sqrt(n)), the first term of Cornish and Fisher's expansion of a mean's quantile.
@@ -91,39 +95,49 @@ class FirstStep:
 
 def first_step(bench: Bench) -> FirstStep:
     """The first step of the subject, simulated once for all checks."""
-    return bench.remember("first step", lambda: _simulate(bench))
+    return bench.remember("first step", lambda: _simulate(bench, *_place(bench)))
 
 
 def glance(bench: Bench) -> FirstStep:
     """The first step from the pilot's draws alone: enough to show a power of the rank, not to judge it."""
-    return bench.remember("first step, pilot", lambda: _simulate(bench, pilot_alone=True))
+    return bench.remember("first step, pilot", lambda: _simulate(bench, *_place(bench), pilot_alone=True))
 
 
-def _simulate(bench: Bench, *, pilot_alone: bool = False) -> FirstStep:
-    layer, ranks = _place(bench)
+def declared_step(bench: Bench, declared: WrappedAdapter, seen: FirstStep) -> FirstStep:
+    """The first step of our own module of a declaration, on the layer, at the ranks and on the data of another, from draws of its own."""
+    subject = Implementation(declared, bench.subject.scaling).subject(alpha=bench.alpha)
+    other = replace(bench, subject=subject, _known={})
+    return bench.remember(
+        f"first step, {declared.name}", lambda: _simulate(other, seen.layer, seen.ranks, whose="declared ", most=MOST_DECLARED)
+    )
+
+
+def _simulate(
+    bench: Bench, layer: Layer, ranks: tuple[int, int], *, whose: str = "", most: int = MOST, pilot_alone: bool = False
+) -> FirstStep:
     problem = make_problem(bench.seed, d_in=layer.d_in, d_out=layer.d_out, cosine=1.0)
     x, v = (torch.from_numpy(value).to(torch.get_default_device(), bench.dtype) for value in (problem.x, problem.v))
     level = level_for(bench.error_budget, STATEMENTS)
-    pilots = [_draws(bench, layer, rank, x, v, "pilot", PILOT) for rank in ranks]
+    pilots = [_draws(bench, layer, rank, x, v, f"{whose}pilot", PILOT) for rank in ranks]
     identical = all(bool((values == values[0]).all()) for pilot in pilots for values in pilot.values())
-    sizes = [PILOT, PILOT] if identical or pilot_alone else _sizes(pilots, ranks, level)
+    sizes = [PILOT, PILOT] if identical or pilot_alone else _sizes(pilots, ranks, level, most)
     # A pilot that is enough is the sample. Otherwise fresh draws: keeping the pilot's would tie n to the mean.
     samples = [
-        pilot if n <= PILOT else _draws(bench, layer, rank, x, v, "sample", n)
+        pilot if n <= PILOT else _draws(bench, layer, rank, x, v, f"{whose}sample", n)
         for pilot, n, rank in zip(pilots, sizes, ranks, strict=True)
     ]  # fmt: skip
-    found: dict[str, tuple[Magnitude, Magnitude]] = {}
+    magnitudes: dict[str, tuple[Magnitude, Magnitude]] = {}
     skews: dict[str, tuple[float, float]] = {}
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is judged as such
         for quantity in QUANTITIES:
             low, high = (magnitude(rank, sample[quantity], "rms") for rank, sample in zip(ranks, samples, strict=True))
-            found[quantity] = (low, high)
+            magnitudes[quantity] = (low, high)
             skews[quantity] = (_skew(samples[0][quantity]), _skew(samples[1][quantity]))
     # A change of the output is a difference of two: each is rounded to some ten units of its own size, so that 1e4 units show it
     # to one part in a hundred or better: 0.005 in an exponent over a factor of eight in rank, of a margin of 0.1.
     size = float(bench.layer(layer, bench.dtype)(x).detach().abs().max())
     readable = 1e4 * torch.finfo(bench.dtype).eps / 2 * size
-    return FirstStep(layer, ranks, level, found, skews, identical, readable, problem.x, problem.v)
+    return FirstStep(layer, ranks, level, magnitudes, skews, identical, readable, problem.x, problem.v)
 
 
 def _skew(values: np.ndarray) -> float:
@@ -174,8 +188,8 @@ def _fits(adapter: Adapter, layer: Layer, ranks: tuple[int, int]) -> bool:
     return others[0] == others[1] == others[2] or ranks[1] <= min(layer.d_in, layer.d_out)
 
 
-def _sizes(pilots: Sequence[dict[str, np.ndarray]], ranks: tuple[int, int], level: float) -> list[int]:
-    """Draws per rank for exponents within SHARE of the margin, for every quantity; at most MOST."""
+def _sizes(pilots: Sequence[dict[str, np.ndarray]], ranks: tuple[int, int], level: float, most: int) -> list[int]:
+    """Draws per rank for exponents within SHARE of the margin, for every quantity; at most `most`."""
     target = SHARE * MARGIN * math.log(ranks[1] / ranks[0])
     wanted = [LEAST_DRAWS, LEAST_DRAWS]
     for quantity in QUANTITIES:
@@ -185,7 +199,7 @@ def _sizes(pilots: Sequence[dict[str, np.ndarray]], ranks: tuple[int, int], leve
         # n_k in proportion to the spread is the cheapest way to a given error of the difference.
         n = (normal_quantile(level) / target) ** 2 * sum(spreads)
         wanted = [max(w, math.ceil(n * s)) for w, s in zip(wanted, spreads, strict=True)]
-    return [min(MOST, w) for w in wanted]
+    return [min(most, w) for w in wanted]
 
 
 def _draws(bench: Bench, layer: Layer, rank: int, x: Tensor, v: Tensor, phase: str, n: int) -> dict[str, np.ndarray]:
@@ -195,7 +209,7 @@ def _draws(bench: Bench, layer: Layer, rank: int, x: Tensor, v: Tensor, phase: s
     seeds = stream(bench.seed, "conformance", "first step", phase, rank).integers(2**62, size=n)
     for k in range(n):
         base = bench.layer(layer, bench.dtype)
-        torch.default_generator.manual_seed(int(seeds[k]))  # torch.manual_seed also walks every accelerator: ten times the cost
+        seed_torch(int(seeds[k]))
         module = bench.subject.build(rank, base, bench.alpha)
         module.train(not bench.draws_in_training)
         factors = [p for p in module.parameters() if p.requires_grad]

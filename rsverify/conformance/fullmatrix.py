@@ -29,7 +29,8 @@ def require_full(bench: Bench) -> Bench:
 
 
 def _find(bench: Bench) -> Bench | str:
-    held = bench if bench.subject.full is None else replace(bench, subject=bench.subject.full, _known={})
+    full = bench.subject.with_full_matrices()
+    held = bench if full is bench.subject else replace(bench, subject=full, _known={})
     where = f"of a {TALL.text} layer"
     shapes = []
     for rank in (1, *RANKS):

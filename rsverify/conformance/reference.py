@@ -17,8 +17,7 @@ from torch import Tensor
 
 from rsverify.conformance.bench import TALL, Bench, Built
 from rsverify.conformance.outcomes import Skip
-from rsverify.definitions.adapter import Adapter
-from rsverify.definitions.fullmatrix import FullMatrix
+from rsverify.definitions.adapter import Adapter, FullMatrix
 from rsverify.definitions.registry import Declared, as_declared
 
 

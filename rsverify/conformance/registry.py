@@ -5,18 +5,19 @@ A check takes a `Bench`. It returns nothing or a remark when all is well, and ra
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rsverify.records.answers import CHECK_FAMILIES as FAMILIES
 
 if TYPE_CHECKING:
     from rsverify.conformance.bench import Bench
-
-FAMILIES = ("structure", "merging", "scaling", "persistence", "stability")
-"""In the order in which their checks are shown."""
 
 CheckFunction = Callable[["Bench"], str | None]
 
@@ -36,7 +37,7 @@ _registered: dict[str, Check] = {}
 
 
 def check(family: str, *needs: str) -> Callable[[CheckFunction], CheckFunction]:
-    """Make a function a check of a family (of FAMILIES) that runs where the subject has the capabilities named."""
+    """Make a function a check of a family (of records.CHECK_FAMILIES) that runs where the subject has the capabilities named."""
     if family not in FAMILIES:
         raise ValueError(f"family={family!r}; expected one of {', '.join(FAMILIES)}")
 
@@ -59,3 +60,15 @@ def checks() -> dict[str, Check]:
     """Every check by name, family by family."""
     _load()
     return {name: c for family in FAMILIES for name, c in sorted(_registered.items()) if c.family == family}
+
+
+@cache
+def check_names() -> tuple[str, ...]:
+    """Names of all checks, read from their source: no check is imported, and no torch."""
+    folder = Path(__file__).parent / "checks"
+    return tuple(
+        node.name
+        for file in sorted(folder.glob("*.py"))
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("check_") and node.decorator_list
+    )

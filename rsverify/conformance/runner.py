@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import torch
-
 from rsverify.conformance.bench import Bench
 from rsverify.conformance.outcomes import Skip, Unsettled, Wrong
 from rsverify.conformance.registry import Check, checks
@@ -17,6 +15,7 @@ from rsverify.conformance.subject import Subject
 from rsverify.definitions.registry import Declared
 from rsverify.errors import InputError, RsverifyError, suggest
 from rsverify.records import CheckResult, CheckStatus
+from rsverify.surroundings import plain_surroundings
 
 FIRST = "check_build_module"
 """What must hold before any other check means anything."""
@@ -118,9 +117,9 @@ def _run(check: Check, bench: Bench, unusable: str) -> CheckResult:
     began = time.perf_counter()
     status: CheckStatus = "passed"
     exception: str | None = None
-    default = torch.get_default_dtype()
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        # The layers are small: more threads would wait for each other.
+        with plain_surroundings(threads=1):
             reason = check.function(bench) or ""
     except Skip as skip:
         status, reason = "skipped", str(skip)
@@ -133,8 +132,6 @@ def _run(check: Check, bench: Bench, unusable: str) -> CheckResult:
     except BaseException as error:  # the suite never dies with the subject, not even by sys.exit
         status, exception = "failed", traceback.format_exc()
         reason = f"raised {type(error).__name__}: {str(error).strip() or 'no message'}"
-    finally:
-        torch.set_default_dtype(default)
     return CheckResult(check.name, status, reason, exception, time.perf_counter() - began)
 
 

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -61,6 +61,19 @@ class Part:
     weight: float = 1.0
 
 
+@runtime_checkable
+class Maker(Protocol):
+    """An object whose method `build` is a subject's, and which can be made under other conditions: what we build ourselves."""
+
+    def build(self, rank: int, base: nn.Linear, alpha: float) -> nn.Module: ...
+
+    def under(self, rule: str) -> Maker: ...
+
+    def with_full_matrices(self) -> Maker | None: ...
+
+    def subject(self, *, alpha: float) -> Subject: ...
+
+
 @dataclass(frozen=True)
 class Subject:
     """An adapter implementation as a black box: how to build it, the rule it claims, and its further capabilities.
@@ -92,7 +105,7 @@ class Subject:
 
     build: Callable[[int, nn.Linear, float], nn.Module]
     _: KW_ONLY
-    rule: ScalingRule | str | Callable[[float, float], float] = "alpha/r"
+    rule: ScalingRule | str | Callable[[int, float], float] = "alpha/r"
     alpha: float = 20.0
     init: str | Declared | None = None
     delta: Callable[[Any], Tensor] | None = None
@@ -109,10 +122,6 @@ class Subject:
     redistribute: Callable[[Any, int], Any] | None = None
     parts: Callable[[Any], Mapping[str, Part]] | None = None
     exponents: Mapping[str, float] = field(default_factory=dict, hash=False)
-    remake: Callable[[str], Subject] | None = field(default=None, init=False, repr=False, compare=False)
-    """The same subject under another rule, where we can build it ourselves."""
-    full: Subject | None = field(default=None, init=False, repr=False, compare=False)
-    """The same subject with full matrices where its declaration says that they stand in, where we can build it ourselves."""
 
     def __post_init__(self) -> None:
         for name, arguments in ARGUMENTS.items():
@@ -154,6 +163,21 @@ class Subject:
         """Names of the capabilities that it has."""
         return frozenset(name for name in CAPABILITIES if getattr(self, name) is not None)
 
+    def under(self, rule: str) -> Subject | None:
+        """The same implementation under another rule; None where the object whose method `build` is cannot be made so."""
+        maker = self._maker
+        return None if maker is None else maker.under(rule).subject(alpha=self.alpha)
+
+    def with_full_matrices(self) -> Subject:
+        """The same subject, built with full matrices where its declaration says that they stand in; itself where we cannot know."""
+        maker = None if self._maker is None else self._maker.with_full_matrices()
+        return self if maker is None else replace(self, build=maker.build)
+
+    @property
+    def _maker(self) -> Maker | None:
+        maker = getattr(self.build, "__self__", None)
+        return maker if isinstance(maker, Maker) else None
+
     def without(self, *names: str) -> Subject:
         """The same subject with some capabilities taken away."""
         return replace(self, **dict.fromkeys(names))
@@ -163,18 +187,6 @@ def starts_at_nothing(adapter: Declared) -> bool:
     """Whether a factor that is zero at init makes the added weight vanish."""
     laws = adapter.core.laws if isinstance(adapter, WrappedAdapter) else adapter.laws
     return any(law.text() in ("zero", "frozen(zero)") for law in laws.values())
-
-
-def with_full(subject: Subject, full: Subject) -> Subject:
-    """The subject, knowing itself with full matrices at large ranks."""
-    object.__setattr__(subject, "full", full)
-    return subject
-
-
-def with_remake(subject: Subject, remake: Callable[[str], Subject]) -> Subject:
-    """The subject, knowing how to be made under another rule."""
-    object.__setattr__(subject, "remake", remake)
-    return subject
 
 
 def _check_signature(name: str, function: object, arguments: tuple[str, ...]) -> None:

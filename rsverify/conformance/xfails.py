@@ -1,8 +1,8 @@
 """Expected failures as a file: one a line, "[target::]check_name: reason"; lines that start with # are remarks.
 
 The one reader of such files: `rsverify check --xfails`, the pytest plugin's `--rsverify-xfails`, and the lists of what is known to be
-wrong in a release of PEFT. `target` is what one gives to `rsverify check`, or a subject's name in pytest; it may hold * and ?, as in
-the names of files. A line without one is for every target. Where several lines fit, the first counts.
+wrong in a release of PEFT. `target` is what one gives to `rsverify check`, or a subject's name in pytest; it and the check may hold * and
+?, as in the names of files. A line without a target is for every target. Where several lines fit, the first counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rsverify.conformance.registry import checks
+from rsverify.conformance.registry import check_names
 from rsverify.errors import InputError, suggest
 from rsverify.files.reading import read_text
 
@@ -32,9 +32,10 @@ class Expected:
     def text(self) -> str:
         return self.check if self.target is None else f"{self.target}::{self.check}"
 
-    def fits(self, target: str) -> bool:
-        """Whether it speaks of this target: the same text, or one that the pattern fits."""
-        return self.target in (None, target) or fnmatchcase(target, self.target or "*")
+    def fits(self, target: str, check: str | None = None) -> bool:
+        """Whether it speaks of this target, and of this check where one is named: the same text, or one that the pattern fits."""
+        right_check = check is None or check == self.check or fnmatchcase(check, self.check)
+        return right_check and (self.target in (None, target) or fnmatchcase(target, self.target or "*"))
 
 
 def read_xfails(path: Path | str, names: Collection[str] | None = None) -> list[Expected]:
@@ -46,8 +47,8 @@ def read_xfails(path: Path | str, names: Collection[str] | None = None) -> list[
     """
     path = Path(path)
     text = read_text(path, name="xfails", expected="a file of lines [TARGET::]check_name: reason")
-    known = checks() if names is None else names
-    found: dict[str, Expected] = {}
+    known = check_names() if names is None else names
+    entries: dict[str, Expected] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -55,12 +56,12 @@ def read_xfails(path: Path | str, names: Collection[str] | None = None) -> list[
         entry = _parsed(line.strip())
         if entry is None or re.match(r"\S+\s+check_\w+\s*:", line.strip()):
             raise InputError(f"{where}; {_SHAPE}: a failure is expected for a reason, and '::' ends the target")
-        if entry.check not in known:
+        if not any(fnmatchcase(name, entry.check) for name in known):
             raise InputError(f"{where}: no check is called {entry.check!r}{suggest(entry.check, known)}")
-        if entry.text in found:
+        if entry.text in entries:
             raise InputError(f"{where}: {entry.text} is there twice")
-        found[entry.text] = entry
-    return list(found.values())
+        entries[entry.text] = entry
+    return list(entries.values())
 
 
 def _parsed(line: str) -> Expected | None:
@@ -84,9 +85,10 @@ def _reason_started(head: str) -> bool:
 
 
 def expected_for(target: str, entries: Sequence[Expected]) -> dict[str, str]:
-    """Reasons by check for a target, of the first line that fits."""
-    found: dict[str, str] = {}
+    """Reasons by check for a target, of the first line that fits; a pattern of checks stands for all that it fits."""
+    reasons: dict[str, str] = {}
     for entry in entries:
         if entry.fits(target):
-            found.setdefault(entry.check, entry.reason)
-    return found
+            for name in [name for name in check_names() if fnmatchcase(name, entry.check)] or [entry.check]:
+                reasons.setdefault(name, entry.reason)
+    return reasons

@@ -14,14 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from rsverify.definitions.laws import Law
 from rsverify.errors import AdapterError, InputError, UnknownName
 from rsverify.expressions import Expression
-
-if TYPE_CHECKING:
-    from rsverify.definitions.fullmatrix import FullMatrix
 
 Sizes = Callable[[int, int, int], Mapping[str, int]]
 """From (d_in, d_out, r) to the sizes of the axes that do not follow by themselves."""
@@ -203,6 +199,30 @@ class Adapter:
     def renamed(self, name: str) -> Adapter:
         """The same adapter under another name."""
         return replace_adapter(self, name=name)
+
+
+@dataclass(frozen=True)
+class FullMatrix:
+    """What stands in for a low-rank factor where the rank makes it no smaller than the matrix: a full one, whose scale is a convention.
+
+    LoKr keeps its second factor as one matrix from half of that matrix's longer side on. Its rank then counts nothing, and libraries
+    disagree about the scale: PEFT goes on dividing alpha by it, LyCORIS sets the scale to 1. A file exchanged between them acts by
+    another factor.
+
+    Args:
+        adapter: the adapter without the low-rank product; its rank axes are none.
+        stands_in: stands_in(r, d_in, d_out), whether it stands in at that rank of a layer of these widths.
+        rule: the rule of the scale that then applies, as text; None where the adapter's own goes on, rank and all.
+        source: whose convention that is.
+    """
+
+    adapter: Adapter
+    stands_in: Callable[[int, int, int], bool]
+    rule: str | None
+    source: str
+
+    def __hash__(self) -> int:
+        return hash((self.adapter, self.rule, self.source))
 
 
 def replace_adapter(adapter: Adapter, *, name: str | None = None, factors: Mapping[str, Law] | None = None) -> Adapter:

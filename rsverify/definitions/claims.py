@@ -30,7 +30,7 @@ class Setting:
 
 def setting(
     adapter: Adapter | str,
-    rule: ScalingRule | str | Callable[[float, float], float],
+    rule: ScalingRule | str | Callable[[int, float], float],
     *,
     optimizer: Optimizer | str = "sgd",
     quantity: str = "update",

@@ -82,7 +82,7 @@ class Calibration:
 
 def calibrate(
     adapter: Adapter | str,
-    rule: ScalingRule | str | Callable[[float, float], float],
+    rule: ScalingRule | str | Callable[[int, float], float],
     *,
     repeats: int = 200,
     level: float = LEVEL,

@@ -45,7 +45,7 @@ FRESH_PRECISION = 0.09
 @known_arguments
 def estimate(
     adapter: Any,
-    rule: ScalingRule | str | Callable[[float, float], float] | None = None,
+    rule: ScalingRule | str | Callable[[int, float], float] | None = None,
     *,
     optimizer: Optimizer | str = "sgd",
     quantity: str = "update",

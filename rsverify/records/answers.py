@@ -78,6 +78,10 @@ class Verdict:
         return tuple(row.agreement for row in self.rows)
 
 
+CHECK_FAMILIES = ("structure", "merging", "scaling", "persistence", "stability")
+"""Of the conformance suite, in the order in which their checks are shown."""
+
+
 @dataclass(frozen=True)
 class CheckResult:
     """What one conformance check said of one subject."""

@@ -13,7 +13,7 @@ from rsverify.definitions.rules import ALPHA, ScalingRule
 from rsverify.definitions.targets import CONFIG, as_target
 from rsverify.errors import InputError
 
-Rule = ScalingRule | str | Callable[[float, float], float]
+Rule = ScalingRule | str | Callable[[int, float], float]
 
 
 def is_peft(text: str) -> bool:

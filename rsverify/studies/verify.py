@@ -101,7 +101,7 @@ class _Table:
 @known_arguments
 def verify(
     adapter: Any = "lora",
-    rules: Sequence[ScalingRule | str | Callable[[float, float], float]] | ScalingRule | str | None = None,
+    rules: Sequence[ScalingRule | str | Callable[[int, float], float]] | ScalingRule | str | None = None,
     *,
     declared: Any = None,
     optimizers: Sequence[Optimizer | str] | Optimizer | str = OPTIMIZERS,

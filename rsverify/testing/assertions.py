@@ -22,21 +22,27 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.registry import as_declared
-from rsverify.definitions.rules import ALPHA, ScalingRule
+from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
 from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import InputError, NotDerivable, RuleError
 from rsverify.records import Claim, Estimate, Prediction, Row, Stability
 from rsverify.statistics.design import RATIO_MARGIN, SHARE
+from rsverify.testing.rules import assert_linear_in_alpha, assert_monotone, assert_scale
 from rsverify.testing.statements import ERROR_BUDGET, Answer, Inconclusive, Statement, announce
 from rsverify.verdict import MARGIN, draws_to_settle, interval_agreement, judge
 
 if TYPE_CHECKING:
     from rsverify.montecarlo import Budget
 
-RANKS = (4, 16, 64, 256, 1024)
-"""Far enough for the limit to show, few enough for a test."""
+__all__ = [
+    "Inconclusive", "assert_collapses", "assert_explodes", "assert_exponent", "assert_identity_at_init", "assert_linear_in_alpha",
+    "assert_merge_equivalent", "assert_monotone", "assert_rank_stable", "assert_scale",
+]  # fmt: skip
 
-Rule = ScalingRule | str | Callable[[float, float], float]
+RANKS = (3, 8, 50, 256, 1021)
+"""Far enough for the limit to show, few enough for a test; powers of two, primes and an even one: rules have special cases."""
+
+Rule = ScalingRule | str | Callable[[int, float], float]
 Judged = Adapter | WrappedAdapter | str | Callable[..., Any]
 """A declared adapter by object or name, a function build(rank, base, alpha), or an rv.Subject (which is no type of this light module)."""
 
@@ -205,6 +211,7 @@ def _judged(
     built = not isinstance(subject.adapter, Adapter)
     budget: Budget | None = options.get("budget") or (Budget(draws=MODULE_DRAWS) if built else None)
     ranks = parse_ranks(options.get("ranks", RANKS))
+    _require_one_direction(subject.rule, ranks, float(options.get("alpha", subject.alpha)))
     # One assertion is one statement to its caller: every point of the curve and the exponent share its rate.
     seen: Estimate = estimate(
         subject.adapter, subject.rule, optimizer=optimizer, quantity=quantity, **claim_options, ranks=ranks,
@@ -222,6 +229,23 @@ def _judged(
         except RuleError as error:
             silent["symbolic"] = str(error)
     return judge(seen.claim, predicted=derived, estimated=seen, measured=None, silent=silent, headline=False, margin=margin), rate
+
+
+def _require_one_direction(rule: Rule, ranks: Sequence[int], alpha: float) -> None:
+    """A callable that goes up and down with the rank follows no power of it, whatever is simulated at ranks that suit it.
+
+    Raises: AssertionError with the three ranks.
+    """
+    asked = as_rule(rule)
+    if asked.function is None or asked.needs_widths:
+        return
+    values = asked.at(ranks, alpha)
+    turns = [k for k in range(1, len(values) - 1) if (values[k] - values[k - 1]) * (values[k + 1] - values[k]) < 0]
+    if turns:
+        shown = ", ".join(f"{values[k]:.4g} at r={ranks[k]}" for k in range(turns[0] - 1, turns[0] + 2))
+        text = f"rule {asked} has one power of the rank: it goes up and down, {shown} (alpha={alpha:g})"
+        announce(Statement(text, "refuted"))
+        raise AssertionError(f"does not hold: {text}; a special case of some ranks? assert_scale names the least")
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ that kind. "Changes" is the relative change of the pretrained base's logits when
 sound partner, in the use that shows it; "raises" where only the mutant raises or gives NaN. Sources are threads about a bug of the kind;
 the adapters here are ours.
 
-"Cured by" is the line of the sound implementation (`rsverify/testing/mutants/reference/`) that the mutant lacks. A test runs the sound
-partner and finds that line inside the piece which the mutant replaces, in the use that shows the mutant. Mutants that one line cures are
-one: where several lines would do, the one that the most mutants share is named.
+"Cured by" is the line of the sound implementation (`rsverify/testing/mutants/reference/`) that the mutant lacks, as declared in
+`rsverify/testing/mutants/cures.py`; a test finds it there, word for word. Mutants that one line cures are one: where several lines would
+do, the one that the most mutants share is named.
 """
 
 COUNT = "{mutants} mutants of {causes} distinct causes, cured by {cures} distinct lines.\n"

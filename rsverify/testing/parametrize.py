@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -11,33 +12,54 @@ from rsverify.conformance.bench import Bench
 from rsverify.conformance.registry import checks
 from rsverify.conformance.runner import as_subject, run_check
 from rsverify.errors import InputError, suggest
-from rsverify.testing.statements import ERROR_BUDGET, Inconclusive, Statement, announce
+from rsverify.testing.statements import ERROR_BUDGET, Answer, Inconclusive, Statement, announce
 
-MARK = "rsverify_check"
+
+class Benches:
+    """A bench for each subject and error budget: what one check simulated serves the others of the same subject, and of no other."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._benches: dict[tuple[int, float], tuple[Any, Bench]] = {}
+
+    def bench(self, subject: Any) -> Bench:
+        """The bench of that very subject. It is held beside it, so that its identity is nobody else's later."""
+        budget = ERROR_BUDGET.get()
+        key = id(subject), budget
+        if key not in self._benches:
+            self._benches[key] = subject, Bench(as_subject(subject), seed=self.seed, error_budget=budget)
+        return self._benches[key][1]
 
 
 class CheckCase:
     """One check, to be called with the subject: passes, skips with the reason, or fails with what is wrong."""
 
-    def __init__(self, name: str, subject_name: str, benches: dict[float, Bench]) -> None:
+    is_rsverify_check = True
+    """By which the plugin knows it without importing this module."""
+
+    def __init__(self, name: str, subject: Any, subject_name: str, benches: Benches) -> None:
         self.name, self.subject_name = name, subject_name
-        self.benches = benches
-        """One bench per error budget, shared by all checks of a subject: what one of them simulated serves the others."""
+        self._subject, self._benches = subject, benches
+
+    @property
+    def family(self) -> str:
+        """The check's family."""
+        return checks()[self.name].family
 
     def __repr__(self) -> str:
         return self.name
 
     def __call__(self, subject: Any) -> None:
         __tracebackhide__ = True
-        budget = ERROR_BUDGET.get()
-        bench = self.benches.setdefault(budget, Bench(as_subject(subject), error_budget=budget))
-        result = run_check(self.name, bench)
-        text = f"{self.subject_name}: {self.name}"
+        result = run_check(self.name, self._benches.bench(subject))
+        # What the test made of the subject, by a fixture or another parameter, is another one and is named so.
+        called = self.subject_name if subject is self._subject else _name(subject)
+        text = f"{called}: {self.name}"
         if result.status == "skipped":
             pytest.skip(result.reason)
-        answer = {"passed": "confirmed", "inconclusive": "inconclusive"}.get(result.status, "refuted")
+        answer: Answer = "confirmed" if result.status == "passed" else "inconclusive" if result.status == "inconclusive" else "refuted"
         # All checks of a subject together share the budget.
-        announce(Statement(f"{text}: {result.reason}" if result.reason else text, answer, budget / len(checks())))  # type: ignore[arg-type]
+        announce(Statement(f"{text}: {result.reason}" if result.reason else text, answer, ERROR_BUDGET.get() / len(checks())))
         if result.status == "inconclusive":
             raise Inconclusive(f"cannot tell whether {text} holds: {result.reason}", result.reason)
         if result.status == "failed":
@@ -46,7 +68,12 @@ class CheckCase:
 
 
 def parametrize_with_checks(
-    subjects: Sequence[Any], *, expected_failed_checks: Mapping[str, str] | Callable[[Any], Mapping[str, str]] | None = None
+    subjects: Sequence[Any],
+    *,
+    expected_failed_checks: Mapping[str, str] | Callable[[Any], Mapping[str, str]] | None = None,
+    only: Sequence[str] | None = None,
+    seed: int = 0,
+    strict: bool | None = None,
 ) -> pytest.MarkDecorator:
     """Parametrize a test function of arguments `subject` and `check` by every check of every subject.
 
@@ -54,28 +81,49 @@ def parametrize_with_checks(
         def test_adapter(subject, check):
             check(subject)
 
+    With the plugin `rsverify`, `-m rsverify_stability` and its like choose a family of checks.
+
     Args:
         subjects: what `check_adapter` takes: built-in names, declared adapters, build functions, Subjects.
-        expected_failed_checks: reason by check name, or a function that gives them for a subject; such tests are xfail.
+        expected_failed_checks: reason by check name, or a function that gives them for a subject; such tests are xfail. A name may hold
+            * and ?, as in "check_dtype_*".
+        only: names of the checks to run, or patterns of names. seed: of everything drawn.
+        strict: whether an expected failure that passes fails the test; None leaves it to pytest's own setting, xfail_strict.
     Raises: InputError for a subject or a check name that cannot be meant, when the test module is loaded.
     """
     if isinstance(subjects, str) or not isinstance(subjects, Sequence) or not subjects:
         raise InputError(f"subjects={subjects!r}; expected a list of names, adapters, build functions or Subjects, e.g. ['lora']")
-    known, cases, names = checks(), [], set()
+    if isinstance(only, str):
+        raise InputError(f"only={only!r}; expected a list of names, e.g. [{only!r}]")
+    chosen = list(checks()) if only is None else [name for name in checks() if name in _fitting("only", only)]
+    strictness: dict[str, Any] = {} if strict is None else {"strict": strict}
+    cases, names, benches = [], set(), Benches(seed)
     for subject in subjects:
         as_subject(subject)  # refuses what cannot be meant before anything runs
         name = _unused(_name(subject), names)
-        expected = expected_failed_checks(subject) if callable(expected_failed_checks) else expected_failed_checks or {}
-        for check in expected:
-            if check not in known:
-                raise InputError(f"expected_failed_checks of {name}: no check is called {check!r}{suggest(check, known)}")
-        benches: dict[float, Bench] = {}
-        for check in known:
-            marks = [pytest.mark.rsverify_check(subject=name, check=check)]
-            if check in expected:
-                marks.append(pytest.mark.xfail(reason=expected[check], strict=False))
-            cases.append(pytest.param(subject, CheckCase(check, name, benches), marks=marks, id=f"{name}-{check}"))
+        given = expected_failed_checks(subject) if callable(expected_failed_checks) else expected_failed_checks or {}
+        expected: dict[str, str] = {}
+        for pattern, reason in given.items():
+            for check in _fitting(f"expected_failed_checks of {name}", [pattern]):
+                expected.setdefault(check, reason)
+        for check in chosen:
+            marks = [pytest.mark.xfail(reason=expected[check], **strictness)] if check in expected else []
+            cases.append(pytest.param(subject, CheckCase(check, subject, name, benches), marks=marks, id=f"{name}-{check}"))
     return pytest.mark.parametrize(("subject", "check"), cases)
+
+
+def _fitting(what: str, patterns: Sequence[str]) -> list[str]:
+    """The checks that the patterns fit.
+
+    Raises: InputError for a pattern that fits none.
+    """
+    names = []
+    for pattern in patterns:
+        fitting = [name for name in checks() if fnmatchcase(name, pattern)]
+        if not fitting:
+            raise InputError(f"{what}: no check is called {pattern!r}{suggest(pattern, checks())}")
+        names += fitting
+    return names
 
 
 def _name(subject: Any) -> str:
@@ -83,9 +131,9 @@ def _name(subject: Any) -> str:
         return subject
     build = getattr(subject, "build", subject)
     for holder in (subject, getattr(build, "func", build)):
-        found = getattr(holder, "name", None) or getattr(holder, "__name__", None)
-        if isinstance(found, str) and found != "<lambda>":
-            return found
+        name = getattr(holder, "name", None) or getattr(holder, "__name__", None)
+        if isinstance(name, str) and name != "<lambda>":
+            return name
     return "subject"
 
 

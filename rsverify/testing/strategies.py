@@ -10,21 +10,25 @@ sound unless asked otherwise: nothing is added at init, and the first step moves
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from hypothesis import strategies as st
+from hypothesis.control import current_build_context
+from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
 from rsverify.definitions import registry
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Constant, Frozen, Gaussian, KaimingUniform, Law, Orthonormal, Uniform, Zero, frozen
 from rsverify.definitions.registry import Declared
-from rsverify.definitions.rules import ScalingRule
+from rsverify.definitions.rules import ScalingRule, as_rule
 from rsverify.definitions.rules import rules as named_rules
 from rsverify.errors import AdapterError, InputError
+from rsverify.testing.brokenrules import FAULTS, BrokenRule
 
 RuleKind = Literal["text", "power", "callable"]
 
@@ -32,13 +36,14 @@ _GROUPED = ("a", "b", "p", "q")
 
 
 def ranks(min_rank: int = 1, max_rank: int = 64) -> SearchStrategy[int]:
-    """A rank; shrinks to the smallest."""
-    return st.integers(_whole("min_rank", min_rank), _whole("max_rank", max_rank))
+    """A rank, none that `alphas` drew for this example; shrinks to the smallest."""
+    drawn = st.integers(_whole("min_rank", min_rank), _whole("max_rank", max_rank))
+    return drawn.filter(lambda r: r not in _drawn("alphas")).map(lambda r: _draw_noted("ranks", r))
 
 
 def rank_lists(min_size: int = 2, max_size: int = 6, *, max_rank: int = 1024) -> SearchStrategy[tuple[int, ...]]:
     """Rising ranks, as a curve or an exponent needs them; shrinks to (1, 2)."""
-    return st.lists(ranks(1, max_rank), min_size=min_size, max_size=max_size, unique=True).map(lambda found: tuple(sorted(found)))
+    return st.lists(ranks(1, max_rank), min_size=min_size, max_size=max_size, unique=True).map(lambda drawn: tuple(sorted(drawn)))
 
 
 def dimensions(min_size: int = 1, max_size: int = 32) -> SearchStrategy[tuple[int, int]]:
@@ -47,9 +52,50 @@ def dimensions(min_size: int = 1, max_size: int = 32) -> SearchStrategy[tuple[in
     return st.one_of(width.map(lambda d: (d, d)), st.tuples(width, width))
 
 
-def alphas() -> SearchStrategy[float]:
-    """Values of alpha that equal no small rank, so that a rule never hides behind gamma = 1; shrinks to 20."""
-    return st.one_of(st.just(20.0), st.sampled_from([0.5, 2.5, 7.5, 100.5]), st.floats(0.125, 512.0).filter(lambda a: a != round(a)))
+def alphas(*, avoiding: Collection[int] = ()) -> SearchStrategy[float]:
+    """Values of alpha, whole numbers among them, that equal no rank: a rule never hides behind gamma = 1. Shrinks to 20.
+
+    No rank means none of `avoiding`, and none that a strategy of ranks drew for the same example, before or after.
+    """
+    whole = st.one_of(st.sampled_from([20, 16, 32, 8, 64, 1, 2, 128, 256]), st.integers(1, 1024))
+    unequal = whole.filter(lambda a: a not in avoiding and a not in _drawn("ranks")).map(lambda a: _draw_noted("alphas", a)).map(float)
+    return st.one_of(unequal, st.sampled_from([0.5, 2.5, 7.5, 100.5]), st.floats(0.125, 512.0).filter(lambda a: a != round(a)))
+
+
+_EXAMPLES: WeakKeyDictionary[Any, dict[str, set[int]]] = WeakKeyDictionary()
+"""Ranks and whole alphas that were drawn for an example, so that neither equals the other."""
+
+
+def _drawn(kind: str) -> set[int]:
+    """What was drawn of a kind for the example that is being made."""
+    try:
+        example = current_build_context().data
+    except InvalidArgument:  # not inside an example
+        return set()
+    return _EXAMPLES.setdefault(example, {"ranks": set(), "alphas": set()})[kind]
+
+
+def _draw_noted(kind: str, value: int) -> int:
+    _drawn(kind).add(value)
+    return value
+
+
+@st.composite
+def points(draw: st.DrawFn, *, min_rank: int = 1, max_rank: int = 1024) -> tuple[int, float]:
+    """A rank and an alpha that is not that rank nor the next one, at which rules are compared; shrinks to (1, 20.0)."""
+    r = draw(ranks(min_rank, max_rank))
+    return r, draw(alphas(avoiding=(r, r + 1)))
+
+
+def broken_rules(right: str = "alpha/sqrt(r)", *, faults: Sequence[str] = tuple(FAULTS)) -> SearchStrategy[ScalingRule]:
+    """Rules that should be `right` and have one of the faults of `brokenrules.FAULTS`: what a test of a rule must find.
+
+    Each differs from the right rule at some rank up to 1024; shrinks to the first fault of size 1.
+    """
+    unknown = [fault for fault in faults if fault not in FAULTS]
+    if unknown or not faults:
+        raise InputError(f"faults={list(faults)!r}; expected some of {', '.join(FAULTS)}")
+    return st.builds(BrokenRule, st.just(right), st.sampled_from(list(faults)), st.integers(1, 4)).map(ScalingRule)
 
 
 @dataclass(frozen=True)
@@ -62,7 +108,7 @@ class PowerCallable:
     def __name__(self) -> str:
         return _power_text(self.power)
 
-    def __call__(self, r: float, alpha: float) -> float:
+    def __call__(self, r: int, alpha: float) -> float:
         return alpha / r ** float(self.power)
 
 
@@ -257,3 +303,10 @@ def _whole(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name}={value!r}; expected a whole number from 1")
     return value
+
+
+# So that `from_type` knows them, and what is loaded once is loaded with this module: an example's deadline is a fifth of a second.
+st.register_type_strategy(Adapter, adapters())
+st.register_type_strategy(ScalingRule, rules())
+registry.adapters()
+as_rule("alpha/sqrt(r)").gamma(3)

@@ -26,11 +26,11 @@ def test_a_rule_is_tested_in_five_lines_of_ones_own(tmp_path: Path) -> None:
     assert len([line for line in first.splitlines() if line.strip()]) == 5
     (tmp_path / "test_rule.py").write_text(first + second, encoding="utf-8")
     done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_rule.py")
-    assert "2 passed" in done.stdout and "1 statements about adapters: 1 confirmed" in done.stdout, done.stdout + done.stderr
+    assert "3 passed" in done.stdout and "2 statements about adapters: 2 confirmed" in done.stdout, done.stdout + done.stderr
     wrong = (first + second).replace("r**0.5", "r").replace("<=", "<")
     (tmp_path / "test_rule.py").write_text(wrong, encoding="utf-8")
     done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_rule.py")
-    assert "1 failed" in done.stdout and "found collapses" in done.stdout, done.stdout
+    assert "2 failed" in done.stdout and "found collapses" in done.stdout and "at r=2," in done.stdout, done.stdout
 
 
 def test_a_variant_is_one_short_file(tmp_path: Path) -> None:

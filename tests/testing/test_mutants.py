@@ -12,7 +12,7 @@ import torch
 
 from rsverify.conformance import check_adapter
 from rsverify.testing.mutants import mutants
-from rsverify.testing.mutants.cures import Cure, cures, run_inside
+from rsverify.testing.mutants.cures import Cure, cures
 from rsverify.testing.mutants.reference import LORA, SOUND
 from rsverify.testing.mutants.registry import FAMILIES
 from rsverify.testing.mutants.scenarios import effect, stirred
@@ -39,19 +39,7 @@ def test_distinct_cures_are_enough_and_each_mutant_has_one() -> None:
     assert len({found[name].spot() for name in ALL}) == len({found[name] for name in ALL}) >= 40
 
 
-@pytest.mark.training
-@pytest.mark.parametrize("name", ALL)
-def test_a_cure_stands_where_the_mutant_differs(name: str) -> None:
-    """The sound partner runs the line inside the piece that the mutant replaces: another line, or none, cannot be named."""
-    lines = run_inside(ALL[name])
-    assert cures()[name].spot() in lines
-
-
-@pytest.mark.training
-def test_a_wrong_cure_is_refused() -> None:
-    """A line that the piece does not run, and one that nobody wrote."""
-    mutant = ALL["set_scale_compounds"]
-    assert Cure("merged", "weight.copy_(weight.to(delta.dtype) + delta)").spot() not in run_inside(mutant)
+def test_a_line_that_nobody_wrote_is_refused() -> None:
     with pytest.raises(ValueError, match="holds 0 lines"):
         Cure("rescaled", "m.slot.s *= float(s)").spot()
 

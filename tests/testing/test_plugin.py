@@ -10,7 +10,7 @@ import pytest
 import sympy  # noqa: F401
 import torch  # noqa: F401
 
-import rsverify.conformance
+import rsverify.conformance.runner
 import rsverify.montecarlo
 import rsverify.symbolic  # noqa: F401
 
@@ -211,3 +211,44 @@ def _checks():
     from rsverify.conformance.registry import checks
 
     return checks()
+
+
+TWO_AXES = WRONG.replace(
+    "@rv.testing",
+    """
+class Right(Adapted):
+    def __init__(self, rank, base, alpha):
+        super().__init__(rank, base, alpha)
+        nn.init.zeros_(self.B)
+
+import pytest
+
+@pytest.mark.parametrize("other", [Right, Adapted])
+@rv.testing""",
+).replace("def test_adapter(subject, check):\n    check(subject)", "def test_adapter(subject, check, other):\n    check(other)")
+
+
+def test_a_check_judges_the_subject_that_it_is_given(pytester: pytest.Pytester) -> None:
+    """A second axis of parameters, or a fixture: the bench of the first subject must not answer for the next."""
+    pytester.makepyfile(TWO_AXES)
+    result = pytester.runpytest(*TWO)
+    result.assert_outcomes(passed=3, failed=1, deselected=2 * (len(_checks()) - 2))
+    result.stdout.fnmatch_lines(["*FAILED*Adapted-check_init_identity*"])
+
+
+def test_expected_failures_are_matched_in_the_workers_of_xdist_and_follow_xfail_strict(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    pytester.makepyfile(WRONG)
+    pytester.makefile(".txt", xfails="Adap*::check_init_*: starts at one\ncheck_build_module: it was wrong once\nNo::check_rank_used: no\n")
+    result = pytester.runpytest_subprocess("-k", TWO[1], "-n", "1", "--rsverify-xfails", "xfails.txt", "-o", "xfail_strict=true")
+    result.assert_outcomes(xfailed=1, failed=1)
+    result.stdout.fnmatch_lines(["*No::check_rank_used matches no*"])
+    result.stdout.no_fnmatch_line("*check_init_* matches no*")
+
+
+def test_without_the_plugin_strict_markers_collect_and_with_it_families_are_markers(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SOUND.replace("([Adapted])", "([Adapted], only=['check_init_*', 'check_build_module'], seed=3)"))
+    result = pytester.runpytest("-p", "no:xdist", "-p", "no:rsverify", "--strict-markers", "-W", "error")
+    result.assert_outcomes(passed=2)
+    pytester.runpytest("-p", "no:xdist", "-m", "rsverify_scaling").assert_outcomes(deselected=2)
+    pytester.runpytest("-p", "no:xdist", "-m", "rsverify_check and rsverify_structure").assert_outcomes(passed=2)

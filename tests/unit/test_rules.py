@@ -202,8 +202,25 @@ def test_a_rule_is_called_as_the_function_it_is():
     assert ScalingRule(mine).function is mine.function
 
 
-def test_a_callable_is_not_derived_but_told_what_its_values_suggest():
-    with pytest.raises(RuleError, match=r"it goes as r\*\*-0.75: if that is its law, give the rule as text"):
-        _ = ScalingRule(lambda r, alpha: alpha / r**0.75).power
-    with pytest.raises(RuleError, match="give the rule as text"):
-        _ = ScalingRule(lambda r, alpha: alpha if r < 100 else -1.0).power
+def test_a_callable_is_not_derived_and_not_asked_at_ranks_that_nobody_named():
+    asked = []
+
+    def rule(r: int, alpha: float) -> float:
+        asked.append(r)
+        return {8: 2.5, 12: 2.0}[r]
+
+    with pytest.raises(RuleError, match="its power of r cannot be read off.*give the rule as text"):
+        _ = ScalingRule(rule).power
+    assert asked == []
+    assert ScalingRule(rule).at([8, 12]) == [2.5, 2.0] and all(type(r) is int for r in asked)
+    with pytest.raises(RuleError, match=r"r=16, alpha=20: KeyError: 16 \(raised by the rule itself\)") as caught:
+        ScalingRule(rule).gamma(16)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_rule_may_need_the_layers_widths():
+    rule = ScalingRule(lambda r, alpha, d_in, d_out: alpha / (r * d_in) ** 0.5)
+    assert rule.needs_widths and rule.bound(4, 6).gamma(4, 8.0) == 2.0
+    with pytest.raises(RuleError, match="needs the layer's widths"):
+        rule.gamma(4)
+    assert not ScalingRule(lambda r, alpha: alpha / r).needs_widths and ScalingRule("alpha/r").bound(4, 6).text == "alpha/r"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsverify.conformance.bench import LAYERS, TALL, Bench, Built, close, named, ratio
+from rsverify.conformance.bench import LAYERS, TALL, Bench, Built, close, named, ratio, seed_torch
 from rsverify.conformance.diagnose import explain
 from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.registry import check
@@ -24,7 +24,7 @@ def load_saved(bench: Bench, subject: Subject, saved: Any, built: Built) -> Buil
     """The saved adapter on a fresh layer with the same pretrained weight, loaded under another seed than it was built with."""
     assert subject.load is not None
     base = bench.layer(built.layer, built.dtype)
-    torch.manual_seed(987_654_321)
+    seed_torch(987_654_321)
     module = subject.load(saved, base)
     if not isinstance(module, torch.nn.Module):
         raise Wrong(f"load returned {type(module).__name__}; expected an nn.Module")
@@ -47,11 +47,10 @@ def compare_loaded(found: Built, expected: Tensor, x: Tensor, what: str) -> None
 
 def _subjects(bench: Bench) -> Iterator[tuple[Subject, Bench]]:
     yield bench.subject, bench
-    if bench.subject.remake is not None:
-        for rule in OTHER_RULES:
-            if rule != bench.subject.scaling.text:
-                other = bench.subject.remake(rule)
-                yield other, replace(bench, subject=other, _known={})
+    for rule in OTHER_RULES:
+        other = None if rule == bench.subject.scaling.text else bench.subject.under(rule)
+        if other is not None:
+            yield other, replace(bench, subject=other, _known={})
 
 
 @check("persistence", "save", "load")

@@ -1,9 +1,9 @@
 """Whether magnitudes move with the rank as they must under the declared rule: update, gradient norm, loss decrease.
 
 What they must do is derived where theory speaks of the declaration. Where it does not, the declaration is simulated: by Monte Carlo's
-engines where it is multilinear, by Monte Carlo's engine for modules where it is not (a norm, a start from the base's own weight). Of
-an undeclared implementation that is not LoRA nothing follows from its rule alone: it is held to the exponents that it claims, or what is
-measured is told without judging it.
+engines where it is multilinear, as a module of our own where it is not (a norm, a start from the base's own weight). Of an undeclared
+implementation that is not LoRA nothing follows from its rule alone: it is held to the exponents that it claims, or what is measured is
+told without judging it.
 
 Each statement names its regime: one step from init, probe aligned with the sample, rank to infinity at fixed widths. A pass says
 that the implementation follows its rule, not that the rule is a stable one: which it is stands in the remark.
@@ -20,8 +20,18 @@ import numpy as np
 import torch
 
 from rsverify.conformance.bench import Bench, ratio
-from rsverify.conformance.declared import build
-from rsverify.conformance.firststep import LEVEL_MARGIN, LR, MARGIN, OPTIMIZERS, SHARE, STATEMENTS, FirstStep, first_step, glance
+from rsverify.conformance.firststep import (
+    LEVEL_MARGIN,
+    LR,
+    MARGIN,
+    OPTIMIZERS,
+    SHARE,
+    STATEMENTS,
+    FirstStep,
+    declared_step,
+    first_step,
+    glance,
+)
 from rsverify.conformance.outcomes import Skip, Unsettled, Wrong
 from rsverify.conformance.reference import algebra
 from rsverify.conformance.registry import check
@@ -33,15 +43,11 @@ from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import NotDerivable, RsverifyError
 from rsverify.montecarlo import Budget, estimate
 from rsverify.records import Estimate
-from rsverify.statistics.design import LEAST_DRAWS
 from rsverify.statistics.rounding import gamma_n
 from rsverify.symbolic import derive
 
 ENTRIES = 3e7
 """Entries of factors that a simulated prediction may draw: a second or two."""
-
-MODULE_DRAWS = 2 * 512
-"""Draws of a declared module at both ranks together, for each quantity: a second or two."""
 
 POWERS = (0.0, -0.5, -1.0)
 """Powers of r that the spread of an undeclared factor may follow: free of r, 1/sqrt(r), 1/r."""
@@ -93,12 +99,12 @@ def _draws_at_random(law: Law) -> bool:
     return not isinstance(inside, Zero | Constant)
 
 
-def _expected(bench: Bench, seen: FirstStep, quantity: str, optimizer: str) -> Expected:
+def _expected(bench: Bench, seen: FirstStep, key: str, quantity: str, optimizer: str) -> Expected:
     if isinstance(bench.subject.declared, WrappedAdapter):
-        return _of_module(bench, bench.subject.declared, seen, quantity, optimizer)
+        return _of_module(bench, bench.subject.declared, seen, key)
     adapter, constants = _claimed(bench, seen)
     if adapter.name == lora_xs.name and not _flat(bench, seen):
-        return _of_module(bench, of_the_base(), seen, quantity, optimizer)
+        return _of_module(bench, of_the_base(), seen, key)
     layer = seen.layer
     random = any(_draws_at_random(law) for law in adapter.laws.values())
     gammas = [bench.gamma(rank) for rank in seen.ranks]
@@ -140,20 +146,15 @@ def _unevenness(rows: int, columns: int, dtype: torch.dtype) -> float:
     return 6 * math.sqrt(min(rows, columns)) * gamma_n(10 * rows * columns, str(dtype).removeprefix("torch."))
 
 
-def _of_module(bench: Bench, declared: WrappedAdapter, seen: FirstStep, quantity: str, optimizer: str) -> Expected:
-    """What the declaration does as a module, measured by Monte Carlo on the pretrained weight of the bench."""
-    weight = bench.layer(seen.layer, torch.float64).weight.detach()
-
-    def declared_module(rank: int, base: torch.nn.Linear, alpha: float) -> torch.nn.Module:
-        with torch.no_grad():
-            base.weight.copy_(weight)
-        return build(declared, bench.subject.scaling, rank, base, alpha)
-
-    # Where every build of the subject is the same, so should the declaration's be: more draws would only repeat themselves.
-    draws = 2 * LEAST_DRAWS if seen.identical else MODULE_DRAWS
-    simulated = _simulated(bench, declared_module, seen, quantity, optimizer, Budget(draws=draws))
-    random = any(point.hi > point.lo * (1 + 1e-9) for point in simulated.curve)
-    return _from_curve(seen, simulated, quantity, constants=True, random=random, source="simulated from its declaration as a module")
+def _of_module(bench: Bench, declared: WrappedAdapter, seen: FirstStep, key: str) -> Expected:
+    """What our own module of the declaration does, on the pretrained weight of the bench."""
+    theirs = declared_step(bench, declared, seen)
+    values = [point.value for point in theirs.magnitudes[key]]
+    if not any(values):
+        raise Skip(f"{key} vanishes identically by its declaration")
+    error = max(theirs.half(key, k) for k in (0, 1))
+    source = "simulated from its declaration as a module"
+    return _from_values(seen, values, error, source, constants=True, random=not theirs.identical)
 
 
 def _simulated(bench: Bench, adapter: Any, seen: FirstStep, quantity: str, optimizer: str, budget: Budget) -> Estimate:
@@ -216,7 +217,7 @@ def _judge(bench: Bench, quantity: str, optimizer: str) -> str:
         except Skip as why:
             raise _told(bench, key, why) from why
     seen = first_step(bench)
-    said = _stated(bench, seen, key) if claims else _expected(bench, seen, quantity, optimizer)
+    said = _stated(bench, seen, key) if claims else _expected(bench, seen, key, quantity, optimizer)
     low, high = seen.magnitudes[key]
     regime = f"{'at init' if quantity == 'gradient_norm' else f'one {optimizer} step'}, aligned probe, ranks {low.rank} and {high.rank}"
     if quantity == "update" and min(said.values) < seen.readable:

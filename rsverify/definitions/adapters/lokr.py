@@ -2,8 +2,7 @@
 
 import math
 
-from rsverify.definitions.adapter import Adapter, GrowingSizes
-from rsverify.definitions.fullmatrix import FullMatrix
+from rsverify.definitions.adapter import Adapter, FullMatrix, GrowingSizes
 from rsverify.definitions.laws import KaimingUniform, Zero
 
 

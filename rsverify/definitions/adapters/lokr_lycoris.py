@@ -1,8 +1,7 @@
 """LoKr as LyCORIS draws it: the zero stands in the last factor."""
 
-from rsverify.definitions.adapter import Adapter
+from rsverify.definitions.adapter import Adapter, FullMatrix
 from rsverify.definitions.adapters.lokr import is_full, near_square
-from rsverify.definitions.fullmatrix import FullMatrix
 from rsverify.definitions.laws import KaimingUniform, Zero
 
 lokr_lycoris = Adapter(

@@ -16,11 +16,12 @@ from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.registry import checks
 from rsverify.conformance.xfails import Expected, expected_for, read_xfails
 from rsverify.errors import InputError, suggest
-from rsverify.interop.peft import models, operations
+from rsverify.interop.peft import models, operations  # noqa: F401  what they hold is entered into OWN_CHECKS on import
 from rsverify.interop.peft.host import quiet
 from rsverify.interop.peft.known import installed, refuse_list_of_another, without_guesses
 from rsverify.interop.peft.library import config_classes
 from rsverify.interop.peft.methods import METHODS, WITHOUT_RANK
+from rsverify.interop.peft.ownchecks import OWN_CHECKS
 from rsverify.interop.peft.recipes import all_targets, moves_as_another
 from rsverify.interop.peft.subject import subject_from_peft
 from rsverify.interop.peft.target import PREFIX, known_as
@@ -69,12 +70,12 @@ def check_everything(
 
 def every_target() -> tuple[str, ...]:
     """Recipes on a linear layer, then cases `peft:METHOD@LAYER` and `peft:METHOD@operations`."""
-    return (*all_targets(), *(case.target for case in models.CASES), *dict.fromkeys(target for target, _ in operations.OPERATIONS))
+    return (*all_targets(), *OWN_CHECKS)
 
 
 def known_checks() -> tuple[str, ...]:
     """Names of all checks: the suite's, those of other layers, those of operations."""
-    return (*checks(), *models.CHECKS, *(name for _, name in operations.OPERATIONS))
+    return tuple(dict.fromkeys([*checks(), *(name for own in OWN_CHECKS.values() for name in own)]))
 
 
 def _run_suite(target: str, known: Sequence[Expected], only: Sequence[str] | None, seed: int) -> Row:
@@ -93,11 +94,7 @@ def _run_suite(target: str, known: Sequence[Expected], only: Sequence[str] | Non
 
 def _run_extra(target: str, known: Sequence[Expected], only: Sequence[str] | None) -> Row:
     """A case on another layer, or a method's operations: functions that raise Wrong, or anything else, where something is wrong."""
-    case = next((case for case in models.CASES if case.target == target), None)
-    if case is not None:
-        todo: dict[str, Callable[[], object]] = {name: partial(check, case) for name, check in models.CHECKS.items()}
-    else:
-        todo = {name: check for (where, name), check in operations.OPERATIONS.items() if where == target}
+    todo = OWN_CHECKS.get(target)
     if not todo:
         raise InputError(f"target={target!r} is no case{suggest(target, every_target())}")
     method = target.removeprefix(PREFIX).partition("@")[0]

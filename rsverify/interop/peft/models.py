@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.interop.peft.host import quiet
 from rsverify.interop.peft.library import config_classes, library
+from rsverify.interop.peft.ownchecks import register
 from rsverify.statistics.rounding import gamma_n
 from rsverify.statistics.streams import stream
 
@@ -269,5 +271,9 @@ def check_model_gradient(case: Case) -> None:
         raise Wrong(f"the gradient along a direction is {said:.4g}; moving along it changes the output by {real:.4g}")
 
 
-CHECKS = {f.__name__: f for f in (check_model_init, check_model_repeatable, check_model_delta, check_model_merge, check_model_unmerge,
-                                  check_model_load, check_model_gradient)}  # fmt: skip
+CHECKS = (check_model_init, check_model_repeatable, check_model_delta, check_model_merge, check_model_unmerge, check_model_load,
+          check_model_gradient)  # fmt: skip
+
+for _case in CASES:
+    for _check in CHECKS:
+        register(_case.target, _check.__name__, partial(_check, _case))

@@ -98,14 +98,12 @@ def _drawn(variant: Variant, configuration: Mapping[str, Any], seed: int) -> Est
 
 def _module(variant: Variant, configuration: Mapping[str, Any], seed: int) -> Estimate:
     """Our own module of a declaration that is not multilinear."""
-    from functools import partial
-
-    from rsverify.conformance.declared import build
+    from rsverify.conformance.declared import Implementation
 
     declared = variant.declared
     if variant.fresh_data and isinstance(declared, WrappedAdapter):
         declared = replace(declared, core=Adapter("nothing", "o i -> o i", rank_axes=(), W=Zero()))  # nothing of it is drawn
-    made = partial(build, declared, as_rule(configuration["rule"]))
+    made = Implementation(declared, as_rule(configuration["rule"])).build
     return _modules(made, variant, configuration, seed, fresh=variant.fresh_data)
 
 

@@ -75,7 +75,7 @@ class LimitOfRank:
 
 
 def limit_of_rank(
-    adapter: Adapter | str, rule: ScalingRule | str | Callable[[float, float], float], *, optimizer: Optimizer | str = "sgd"
+    adapter: Adapter | str, rule: ScalingRule | str | Callable[[int, float], float], *, optimizer: Optimizer | str = "sgd"
 ) -> LimitOfRank:
     """What SGD on a two-factor adapter with its up-factor at zero becomes as the rank grows at fixed widths.
 

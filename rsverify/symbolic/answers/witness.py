@@ -32,7 +32,7 @@ from rsverify.symbolic.steps.magnitude import Magnitude, exact_number
 @known_arguments
 def derive(
     adapter: Adapter | str,
-    rule: ScalingRule | str | Callable[[float, float], float],
+    rule: ScalingRule | str | Callable[[int, float], float],
     *,
     optimizer: Optimizer | str = "sgd",
     quantity: str = "update",

@@ -1,27 +1,19 @@
 """Which line of the sound implementation each mutant lacks: two mutants that one line cures are one, whatever their names.
 
-A cure is a line of a file of `reference/`, word for word, under the name of the function, class or constant that it stands in. Every
-mutant is a sound kit with some pieces replaced; its cure must be a line that the sound partner runs inside one of these pieces, in the
-use that shows the mutant. `run_inside` finds these lines by running the partner, so that no label is believed. Where several lines would
-do, the one that the most mutants share is named: the count is the least that holds.
+A cure is declared: a line of a file of `reference/`, word for word, under the name of the function, class or constant that it stands
+in. Where several lines would do, the one that the most mutants share is named: the count is the least that holds.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any
 
-import torch
-
-from rsverify.testing.mutants import reference, scenarios
-from rsverify.testing.mutants.registry import Mutant
+from rsverify.testing.mutants import reference
 
 FILES = tuple(sorted(Path(inspect.getfile(reference)).parent.glob("*.py")))
 
@@ -47,10 +39,10 @@ class Cure:
         """
         file, first, last = places()[self.place]
         lines = file.read_text(encoding="utf-8").splitlines()
-        found = [k for k in range(first, last + 1) if lines[k - 1].strip() == self.line]
-        if len(found) != 1:
-            raise ValueError(f"{self.place} holds {len(found)} lines {self.line!r}; expected one: copy it from {file.name}")
-        return str(file), found[0]
+        numbers = [k for k in range(first, last + 1) if lines[k - 1].strip() == self.line]
+        if len(numbers) != 1:
+            raise ValueError(f"{self.place} holds {len(numbers)} lines {self.line!r}; expected one: copy it from {file.name}")
+        return str(file), numbers[0]
 
 
 _LINES: dict[str, dict[str, str]] = {
@@ -73,9 +65,9 @@ _LINES: dict[str, dict[str, str]] = {
         "m.slot.s = float(s)": "set_scale_by_alpha_over_r set_scale_compounds set_scale_replaces_gamma zero_scale_wipes_the_factor"
         " scale_lands_on_the_wrong_adapter scaling_the_merged_unmerges_it scale_not_undone_after_a_call zero_scale_cannot_be_undone",
     },
-    "Kit": {
-        "scale: Callable[[Adapted], float] = lambda m: m.kit.gamma(m, m.slot)": "told_scale_lacks_the_users",
-        "told: Callable[[Adapted], Tensor] = lambda m: m.kit.delta(m, m.slot, m.pristine)": "told_scale_squared",
+    "USUAL": {
+        '"scale": lambda m: m.kit.gamma(m, m.slot),': "told_scale_lacks_the_users",
+        '"told": lambda m: m.kit.delta(m, m.slot, m.pristine),': "told_scale_squared",
     },
     "Adapted": {"self.base = base.requires_grad_(False)": "base_bias_trains base_trains_after_load"},
     "built": {
@@ -201,57 +193,25 @@ def cures() -> Mapping[str, Cure]:
 
     Raises: ValueError where a mutant has two.
     """
-    found: dict[str, Cure] = {}
+    by_mutant: dict[str, Cure] = {}
     for place, lines in _LINES.items():
         for line, names in lines.items():
             for name in names.split():
-                if name in found:
-                    raise ValueError(f"mutant {name} has two cures, {found[name].text} and {place}: {line}")
-                found[name] = Cure(place, line)
-    return found
+                if name in by_mutant:
+                    raise ValueError(f"mutant {name} has two cures, {by_mutant[name].text} and {place}: {line}")
+                by_mutant[name] = Cure(place, line)
+    return by_mutant
 
 
 @cache
 def places() -> Mapping[str, tuple[Path, int, int]]:
     """File, first and last line of every function, class and constant at the top of the sound implementations."""
-    found: dict[str, tuple[Path, int, int]] = {}
+    spans: dict[str, tuple[Path, int, int]] = {}
     for file in FILES:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                found[node.name] = (file, node.lineno, int(node.end_lineno or node.lineno))
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                found[node.targets[0].id] = (file, node.lineno, int(node.end_lineno or node.lineno))
-    return found
-
-
-def run_inside(mutant: Mutant) -> frozenset[Spot]:
-    """Lines of the sound implementation that its partner runs inside the pieces that the mutant replaces, in the use that shows it."""
-    pieces = {piece.__code__ for name in mutant.pieces if inspect.isfunction(piece := getattr(mutant.of, name))}
-    files = {str(file) for file in FILES}
-    seen: set[Spot] = set()
-
-    def within(frame: FrameType | None) -> bool:
-        while frame is not None:
-            if frame.f_code in pieces:
-                return True
-            frame = frame.f_back
-        return False
-
-    def local(frame: FrameType, event: str, _: Any) -> Any:
-        if event == "line":
-            seen.add((frame.f_code.co_filename, frame.f_lineno))
-        return local
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        code: CodeType = frame.f_code
-        return local if code.co_filename in files and within(frame) else None
-
-    before = sys.gettrace()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        sys.settrace(trace)
-        try:
-            scenarios.logits(mutant.when(mutant.sound, scenarios.layer()))
-        finally:
-            sys.settrace(before)
-    return frozenset(seen)
+                spans[node.name] = (file, node.lineno, int(node.end_lineno or node.lineno))
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+                spans[ast.unparse(target)] = (file, node.lineno, int(node.end_lineno or node.lineno))
+    return spans

@@ -39,7 +39,7 @@ class Mutant:
         return effect(self.wrong, self.sound, self.when)
 
 
-_found: dict[str, Mutant] = {}
+_registered: dict[str, Mutant] = {}
 
 
 def mutant(
@@ -51,9 +51,9 @@ def mutant(
     sound = of.subject()
     if init is not None:
         wrong, sound = replace(wrong, init=init), replace(sound, init=init)
-    if name in _found:
+    if name in _registered:
         raise ValueError(f"two mutants are called {name!r}")
-    _found[name] = Mutant(name, family, cause, source, hidden_by, wrong, sound, when, of, tuple(pieces))
+    _registered[name] = Mutant(name, family, cause, source, hidden_by, wrong, sound, when, of, tuple(pieces))
 
 
 def _caller() -> str:
@@ -71,4 +71,4 @@ def _load() -> None:
 def mutants() -> dict[str, Mutant]:
     """Every mutant by name, family by family."""
     _load()
-    return {name: found for family in FAMILIES for name, found in _found.items() if found.family == family}
+    return {name: wrong for family in FAMILIES for name, wrong in _registered.items() if wrong.family == family}

@@ -50,7 +50,7 @@ def loss_decrease_check(
     problem: Problem,
     adapter: Adapter | str = "lora",
     *,
-    rule: ScalingRule | str | Callable[[float, float], float],
+    rule: ScalingRule | str | Callable[[int, float], float],
     optimizer: Optimizer | str,
     ranks: Sequence[int],
     draws: int = 2,

@@ -45,7 +45,7 @@ EPSILON_REACH = 100.0
 
 def measure(
     adapter: Any,
-    rule: ScalingRule | str | Callable[[float, float], float],
+    rule: ScalingRule | str | Callable[[int, float], float],
     *,
     optimizer: Optimizer | str = "sgd",
     quantity: str = "update",
@@ -93,7 +93,7 @@ def measure(
     return answer
 
 
-def trained_setting(adapter: Any, rule: ScalingRule | str | Callable[[float, float], float], **asked: Any) -> Setting:
+def trained_setting(adapter: Any, rule: ScalingRule | str | Callable[[int, float], float], **asked: Any) -> Setting:
     """The setting of a claim about anything that training takes for an adapter: as `claims.setting`, whose other arguments it has.
 
     A claim about a module, or a weight that is no contraction, says "as built" for its init; its factors are the module's parameters.

@@ -67,7 +67,7 @@ def train(
     problem: Problem,
     adapter: Adapter | str,
     *,
-    rule: ScalingRule | str | Callable[[float, float], float],
+    rule: ScalingRule | str | Callable[[int, float], float],
     rank: int,
     optimizer: Optimizer | str = "adamw",
     lr: float = 1e-3,

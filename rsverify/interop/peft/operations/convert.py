@@ -6,8 +6,8 @@ from torch import nn
 
 from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.library import library
-from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, equal, same, stir
+from rsverify.interop.peft.ownchecks import operation
 
 
 @operation("lora")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, equal, make, stir, x_for
+from rsverify.interop.peft.ownchecks import operation
 
 
 @operation("lora")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rsverify.interop.peft.library import library
-from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, equal, folder, hotswap, make, same
+from rsverify.interop.peft.ownchecks import operation
 
 
 @operation("lora")

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.library import library
-from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, equal, folder, make, same, x_for
+from rsverify.interop.peft.ownchecks import operation
 
 
 @operation("lora")

@@ -6,8 +6,8 @@ import torch
 
 from rsverify.conformance.outcomes import Wrong
 from rsverify.interop.peft.library import library
-from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, make, same, x_for
+from rsverify.interop.peft.ownchecks import operation
 
 
 @operation("adalora")

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from rsverify.conformance.outcomes import Wrong
-from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, x_for
+from rsverify.interop.peft.ownchecks import operation
 
 
 @operation("lora")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from rsverify.interop.peft.library import library
-from rsverify.interop.peft.operations.registry import operation
 from rsverify.interop.peft.operations.toys import adapt, chain, same
+from rsverify.interop.peft.ownchecks import operation
 
 
 @operation("lora")

@@ -8,14 +8,13 @@ from rsverify.testing.mutants.reference.dora import DORA, dora_start
 from rsverify.testing.mutants.reference.experts import EXPERTS, expert_start
 from rsverify.testing.mutants.reference.files import loaded, saved
 from rsverify.testing.mutants.reference.fused import FUSED, QKV, blocks_of, fused_delta, fused_gammas
-from rsverify.testing.mutants.reference.kit import Kit
 from rsverify.testing.mutants.reference.kronecker import KRONECKER, LOKR, LOKR_FREE
 from rsverify.testing.mutants.reference.lora import BIASED, DROPPED, FROZEN, LORA, kaiming, lora_delta, lora_start
 from rsverify.testing.mutants.reference.merge import merged, unmerged, wide
 from rsverify.testing.mutants.reference.pieces import activated, added, built, computed, rescaled, ruled
 from rsverify.testing.mutants.reference.pissa import RESIDUAL, residual_convert, residual_start
 from rsverify.testing.mutants.reference.products import combined, redistributed, truncated
-from rsverify.testing.mutants.reference.slots import Adapted, Slot
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Slot
 
 SOUND = {
     "lora": LORA, "lora-dropout": DROPPED, "lora-bias": BIASED, "dora": DORA, "lora-fa": FROZEN, "pissa": RESIDUAL,

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from rsverify.testing.mutants.reference.kit import Kit, Started
+from rsverify.testing.mutants.reference.kit import textbook
 from rsverify.testing.mutants.reference.lora import lora_delta, lora_start
-from rsverify.testing.mutants.reference.slots import Adapted
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Started
 
 
 def dora_start(W: Tensor, rank: int, alpha: float, kit: Kit) -> Started:
@@ -22,5 +22,5 @@ def dora_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:
     return (slot.m / norm.where(norm > 0, 1.0))[:, None] * adapted - W
 
 
-DORA = Kit(dora_start, dora_delta, rule="alpha/r", init="dora", lacks=("convert", "combine", "redistribute"))
+DORA = textbook(dora_start, dora_delta, rule="alpha/r", init="dora", lacks=("convert", "combine", "redistribute"))
 """DoRA: the adapted weight, each row brought to a trained length m."""

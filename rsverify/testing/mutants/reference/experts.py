@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rsverify.conformance import Part
-from rsverify.testing.mutants.reference.kit import Kit, Started
+from rsverify.testing.mutants.reference.kit import textbook
 from rsverify.testing.mutants.reference.lora import kaiming
-from rsverify.testing.mutants.reference.slots import Adapted
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Started
 
 
 def expert_start(W: Tensor, rank: int, alpha: float, kit: Kit) -> Started:
@@ -31,5 +31,5 @@ def expert_parts(m: Adapted) -> dict[str, Part]:
 LIKE_LORA = {"gradient_norm": 0.0, "update:sgd": 0.0, "loss_decrease:sgd": 0.0, "update:adamw": 0.5, "loss_decrease:adamw": 0.5}
 """Powers of the rank of anything that adds products as LoRA does, drawn as LoRA is, under alpha/sqrt(r)."""
 
-EXPERTS = Kit(expert_start, expert_delta, parts=expert_parts, exponents=LIKE_LORA, lacks=("convert", "combine", "redistribute"))
+EXPERTS = textbook(expert_start, expert_delta, parts=expert_parts, exponents=LIKE_LORA, lacks=("convert", "combine", "redistribute"))
 """Two experts of rank r each, weighted by a router's frozen gates."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-from rsverify.testing.mutants.reference.slots import Adapted, Slot
-
-if TYPE_CHECKING:
-    from rsverify.testing.mutants.reference.kit import Kit
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Slot
 
 
 def saved(m: Adapted) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from rsverify.conformance import Part
 from rsverify.definitions.rules import as_rule
-from rsverify.testing.mutants.reference.kit import Kit, Started
+from rsverify.testing.mutants.reference.kit import textbook
 from rsverify.testing.mutants.reference.lora import kaiming
-from rsverify.testing.mutants.reference.slots import Adapted
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Started
 
 
 def fused_start(W: Tensor, rank: int, alpha: float, kit: Kit) -> Started:
@@ -41,7 +41,7 @@ def fused_parts(m: Adapted) -> dict[str, Part]:
     return {"q": q, "v": Part(slot.B_v, slot.A_v, rank=slot.A_v.shape[0], alpha=1.5 * slot.alpha, rows=(half, m.base.out_features))}
 
 
-FUSED = Kit(fused_start, fused_delta, parts=fused_parts, lacks=("convert", "combine", "redistribute", "scale"))
+FUSED = textbook(fused_start, fused_delta, parts=fused_parts, lacks=("convert", "combine", "redistribute", "scale"))
 """A fused projection, its rows q above v, each half with factors, rank and alpha of its own."""
 
 
@@ -72,5 +72,5 @@ def qkv_parts(m: Adapted) -> dict[str, Part]:
     return {"q": q_part, "v": v_part}
 
 
-QKV = Kit(qkv_start, qkv_delta, parts=qkv_parts, lacks=("convert", "combine", "redistribute", "scale"))
+QKV = textbook(qkv_start, qkv_delta, parts=qkv_parts, lacks=("convert", "combine", "redistribute", "scale"))
 """A fused projection with the rows of q, k and v, of which k has no adapter; v has twice the rank and 3/2 of the alpha."""

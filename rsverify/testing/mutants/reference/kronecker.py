@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsverify.testing.mutants.reference.kit import Kit, Started
+from rsverify.testing.mutants.reference.kit import textbook
 from rsverify.testing.mutants.reference.lora import kaiming
 from rsverify.testing.mutants.reference.pieces import ruled
-from rsverify.testing.mutants.reference.slots import Adapted
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Started
 
 
 def kronecker_start(W: Tensor, rank: int, alpha: float, kit: Kit) -> Started:
@@ -23,7 +23,7 @@ def kronecker_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:
     return m.kit.gamma(m, slot) * torch.kron(slot.C, slot.P @ slot.Q)
 
 
-KRONECKER = Kit(kronecker_start, kronecker_delta, rule="alpha/r", lacks=("convert", "combine", "redistribute"))
+KRONECKER = textbook(kronecker_start, kronecker_delta, rule="alpha/r", lacks=("convert", "combine", "redistribute"))
 """LoKr: a 2 x 2 factor C, zero at init, times a low-rank product."""
 
 
@@ -44,7 +44,7 @@ def lokr_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:
     return m.kit.gamma(m, slot) * torch.kron(slot.w1, second)
 
 
-LOKR = Kit(lokr_start, lokr_delta, rule="alpha/r", init="lokr", lacks=("convert", "combine", "redistribute"))
+LOKR = textbook(lokr_start, lokr_delta, rule="alpha/r", init="lokr", lacks=("convert", "combine", "redistribute"))
 """LoKr as PEFT has it: from half of the second factor's longer side on that is one matrix, whose scale still is alpha/r."""
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsverify.testing.mutants.reference.kit import Kit, Started
-from rsverify.testing.mutants.reference.slots import Adapted
+from rsverify.testing.mutants.reference.kit import textbook
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Started
 
 
 def kaiming(rows: int, columns: int, like: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def lora_delta(m: Adapted, slot: Any, W: Tensor) -> Tensor:
     return m.kit.gamma(m, slot) * slot.B @ slot.A
 
 
-LORA = Kit(lora_start, lora_delta, init="lora")
+LORA = textbook(lora_start, lora_delta, init="lora")
 """LoRA under rsLoRA's rule, alpha/sqrt(r): every capability but conversion."""
 
 DROPPED = LORA.but(dropout=0.5)
@@ -51,5 +51,5 @@ def frozen_start(W: Tensor, rank: int, alpha: float, kit: Kit) -> Started:
     return {"B": trained["B"]}, {"A": trained["A"]}
 
 
-FROZEN = Kit(frozen_start, lora_delta, init="lora-fa", rule="alpha/r", lacks=("convert", "combine", "redistribute"))
+FROZEN = textbook(frozen_start, lora_delta, init="lora-fa", rule="alpha/r", lacks=("convert", "combine", "redistribute"))
 """LoRA-FA: A stays at its init."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsverify.definitions.rules import as_rule
-from rsverify.testing.mutants.reference.slots import Adapted, Slot
-
-if TYPE_CHECKING:
-    from rsverify.testing.mutants.reference.kit import Kit
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Slot
 
 
 def ruled(m: Adapted, slot: Any, rule: str | None = None) -> float:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from rsverify.definitions.rules import as_rule
 from rsverify.testing.mutants.reference.files import loaded
-from rsverify.testing.mutants.reference.kit import Kit, Started
+from rsverify.testing.mutants.reference.kit import textbook
 from rsverify.testing.mutants.reference.lora import lora_delta
 from rsverify.testing.mutants.reference.pieces import built
-from rsverify.testing.mutants.reference.slots import Adapted, Slot
+from rsverify.testing.mutants.reference.slots import Adapted, Kit, Slot, Started
 
 
 def residual_start(W: Tensor, rank: int, alpha: float, kit: Kit) -> Started:
@@ -58,7 +58,7 @@ def residual_convert(m: Adapted) -> dict[str, Any]:
     }  # fmt: skip
 
 
-RESIDUAL = Kit(
+RESIDUAL = textbook(
     residual_start, lora_delta, init="pissa", build=residual_build, load=residual_load, convert=residual_convert,
     lacks=("add_adapter", "set_adapter", "combine", "redistribute", "delta"),
 )  # fmt: skip
