@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from fractions import Fraction
+from typing import Any
 
 from rsverify.errors import InputError, RuleError
 from rsverify.expressions import Expression, place
@@ -33,7 +34,7 @@ def refuse_unusable(expression: Expression, *, alpha: float = 20.0) -> None:
 
     ranks = np.array(_TRIED, dtype=np.float64)
     try:
-        values = np.broadcast_to(np.asarray(expression.evaluate({"r": ranks, "alpha": alpha})), ranks.shape)
+        values: Any = np.broadcast_to(np.asarray(expression.evaluate({"r": ranks, "alpha": alpha})), ranks.shape)
     except (ArithmeticError, ValueError):
         values = np.full(ranks.shape, np.nan)
     bad = ~((values.real > 0) & np.isfinite(values.real) & (values.imag == 0))

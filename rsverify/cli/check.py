@@ -73,7 +73,7 @@ def check(
     subject, expected, unlisted = subject_of(target, rule=rule, alpha=alpha), {}, ""
     if is_peft(target):
         from rsverify.interop.peft.everything import known_checks
-        from rsverify.interop.peft.known import not_listed, refuse_list_of_another, shipped, without_guesses
+        from rsverify.interop.peft.known import not_listed, refuse_list_of_another, shipped
         from rsverify.interop.peft.target import known_as
 
         refuse_list_of_another(xfails)
@@ -92,6 +92,8 @@ def check(
             callback=lambda result: stages(target, next(finished), len(only or checks())),
         )  # fmt: skip
     if is_peft(target):
+        from rsverify.interop.peft.known import without_guesses
+
         results = list(without_guesses(results))
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     known = checks()

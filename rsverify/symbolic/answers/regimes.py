@@ -61,7 +61,7 @@ class Size:
         sizes = self.adapter.axis_sizes(rank, d_in, d_out)
         known = {"r": rank, "d_in": d_in, "d_out": d_out, "x_norm2": d_in, "v_norm2": 1, "cosine": 1}
         known |= {f"n_{axis}": size for axis, size in sizes.items()}
-        values = {symbol: sp.Integer(known[str(symbol)]) for symbol in self.coefficient.free_symbols}
+        values = [(symbol, sp.Integer(known[str(symbol)])) for symbol in self.coefficient.free_symbols]
         return abs(float(self.coefficient.subs(values))) ** (1 / self.root) * rank ** float(self.gain)
 
 

@@ -144,7 +144,7 @@ def _flat_data(found: Magnitude, shown: sp.Expr, claim: Claim, adapter: Adapter)
     if not (random := random_names(names)):
         return {"flat": flat}
     try:
-        mean = averaged(found.value, random, adapter)
+        mean: Any = averaged(found.value, random, adapter)
     except (NotDerivable, BudgetError):
         return {"flat": flat, "signs": random}
     mean = mean.subs(s.cosine, exact_number(claim.cosine)) if claim.cosine in (0.0, 1.0, -1.0) else mean
