@@ -63,7 +63,7 @@ class Response(Protocol):
     def at(self, factors: Tensors) -> Tensor: ...
     def along(self, change: Tensor) -> Tensor: ...
     def square(self, change: Tensor) -> Tensor: ...
-    def back_square(self, factors: Tensors) -> Tensor: ...
+    def back_square(self, factors: Tensors, added: Tensor) -> Tensor: ...
 
 
 class ByWeight:
@@ -81,8 +81,8 @@ class ByWeight:
     def square(self, change: Tensor) -> Tensor:
         return _cheaper(change, self.probe.X.T, lambda: self.probe.XX)
 
-    def back_square(self, factors: Tensors) -> Tensor:
-        return _cheaper(self.at(factors).mT, self.probe.V.T, lambda: self.probe.VV)
+    def back_square(self, factors: Tensors, added: Tensor) -> Tensor:
+        return _cheaper(added.mT, self.probe.V.T, lambda: self.probe.VV)
 
 
 def _cheaper(change: Tensor, data: Tensor, gram: Callable[[], Tensor]) -> Tensor:
@@ -107,7 +107,7 @@ class ByOutput:
     def square(self, change: Tensor) -> Tensor:
         return change.square().sum((1, 2))
 
-    def back_square(self, factors: Tensors) -> Tensor:
+    def back_square(self, factors: Tensors, added: Tensor) -> Tensor:
         x = self._data().clone().requires_grad_(True)
         with torch.enable_grad():
             y = self.form.output({name: value.detach() for name, value in factors.items()}, self.fixed, self.gamma, x)
@@ -227,6 +227,7 @@ def _follow_layer(
             if t:
                 now = _stepped(question.optimizer, now, here, states, ups=form.ups, lr=lr, t=t)
                 here = None
+            added: Tensor | None = None if t else before
             for claim in (claim for claim in question.claims if claim.steps == t):
                 if here is None and (claim.quantity == "gradient_norm" or claim.factor):
                     _, here = _gradients(response, now, form.trained)
@@ -234,8 +235,11 @@ def _follow_layer(
                 width = min(len(starts) * repeat, answer.values.shape[2] - lo)
                 if width <= 0:  # a row of context, whose draws are fewer
                     continue
+                if added is None and not (claim.quantity in ("gradient_norm", "loss_decrease") or claim.factor):
+                    with torch.no_grad():  # once for all claims about this step
+                        added = response.at(now)
                 value, entries = _quantity(
-                    claim, response, form, probe, begun=begun, now=now, before=before, first=gradients, here=here, V=V
+                    claim, response, form, probe, begun=begun, now=now, before=before, added=added, first=gradients, here=here, V=V
                 )
                 numbers = value.detach().cpu().numpy()
                 answer.values[i, j, lo : lo + width] = np.broadcast_to(numbers, (width,)) if repeat > 1 else numbers[:width]
@@ -247,8 +251,8 @@ def _follow_layer(
 
 
 def _quantity(
-    claim: Claim, response: Response, form: Form, probe: LayerProbe, *, begun: Tensors, now: Tensors, before: Tensor, first: Tensors,
-    here: Tensors | None, V: float,
+    claim: Claim, response: Response, form: Form, probe: LayerProbe, *, begun: Tensors, now: Tensors, before: Tensor, added: Tensor | None,
+    first: Tensors, here: Tensors | None, V: float,
 ) -> tuple[Tensor, int]:  # fmt: skip
     """The layer's contribution for every draw, and the entries that an rms is over."""
     if claim.quantity == "gradient_norm" or claim.factor:
@@ -260,14 +264,15 @@ def _quantity(
         return total, math.prod(form.shapes[claim.factor]) if claim.factor else 1
     if claim.quantity == "loss_decrease":
         return -torch.stack([(first[name] * (now[name] - begun[name])).flatten(1).sum(1) for name in first]).sum(0), 1
+    assert added is not None
     with torch.no_grad():
         weight = form.linear.weight
         forward, back = float((probe.X @ weight.T).norm()), float((probe.V @ weight).norm())
         if claim.quantity == "input_gradient":
             if claim.statistic == "projection":  # along x: <x, back> = <V, added>
-                return _unless_rounding(-response.along(response.at(now)) / float(probe.X.norm()), back, 1), 1
-            return _unless_rounding(response.back_square(now), back, 2), probe.X.numel()
-        change = response.at(now) - (before if claim.quantity == "update" else 0.0)
+                return _unless_rounding(-response.along(added) / float(probe.X.norm()), back, 1), 1
+            return _unless_rounding(response.back_square(now, added), back, 2), probe.X.numel()
+        change = added - (before if claim.quantity == "update" else 0.0)
         if claim.statistic == "projection":
             return _unless_rounding(-response.along(change) / V, forward, 1), 1
         return _unless_rounding(response.square(change), forward, 2), probe.V.numel()
