@@ -196,10 +196,13 @@ def _hold_slope(asked: Case, prediction: Prediction, record: dict[str, Any]) -> 
     """The exponent is the slope of the formula itself, far out."""
     if prediction.exponent is None or prediction.log_exponent:
         return
+    if asked.claim["regime"] == "width" and len({c for _, _, c in prediction.terms}) > 1:
+        return  # each power of lr has a leading width of its own, and the exponent is the largest of all: no one slope shows it
+    # At a rate that the rank outgrows: in the limit every power of lr counts.
     rank, side = (2**60, asked.sizes) if asked.claim["regime"] == "rank" else (2**20, (2**80, 2**80))
     with np.errstate(all="ignore"):
         try:
-            low, high = prediction.at([rank, 2 * rank], d_in=side[0], d_out=side[1], lr=2.0**-90, alpha=2.0)
+            low, high = prediction.at([rank, 2 * rank], d_in=side[0], d_out=side[1], lr=2.0**-4, alpha=2.0)
         except (InputError, OverflowError):
             return
     if not (np.isfinite([low, high]).all() and low and high):
@@ -214,6 +217,9 @@ def _hold_slope(asked: Case, prediction: Prediction, record: dict[str, Any]) -> 
 
 def _hold_power(asked: Case, prediction: Prediction, data: _autograd.Data, record: dict[str, Any]) -> None:
     """The power between large ranks lies in the range told, or comes nearer."""
+    if setting(asked.adapter, asked.rule, **asked.claim).optimizer.name == "adafactor":
+        record["unjudged"] = "Adafactor follows a factor's rms until that falls below its floor, far beyond these ranks"
+        return
     ends = prediction.exponent_range or (prediction.exponent, prediction.exponent)
     assert ends[0] is not None and ends[1] is not None
     low, high = float(ends[0]), float(ends[1])
