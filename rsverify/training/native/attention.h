@@ -87,12 +87,12 @@ static inline __attribute__((always_inline)) void softmax(const int vecs, int64_
     vec top[4], sum[2] = {{0}, {0}};
     for (int i = 0; i < 4; i++) top[i] = all(-REAL_INFINITY);
     for (int64_t j = 0; j < lo; j += 2) /* two rows of keys at a time, as a maximum waits for the one before; lo is even */
-#pragma GCC unroll 4
+UNROLL
         for (int i = 0; i < 2 * vecs; i++) top[i] = vec_max(load(S + (j * vecs + i) * LANES), top[i]);
-#pragma GCC unroll 2
+UNROLL
     for (int i = 0; i < vecs; i++) top[i] = vec_max(top[i], top[i + vecs]);
     for (int64_t j = lo; j < keys; j++)
-#pragma GCC unroll 2
+UNROLL
         for (int i = 0; i < vecs; i++) {
             REAL *at = S + (j * vecs + i) * LANES;
             const vec seen = pick((ints)(lane[i] < (whole)(j - lo)), all(-REAL_INFINITY), load(at));
@@ -100,17 +100,17 @@ static inline __attribute__((always_inline)) void softmax(const int vecs, int64_
             top[i] = vec_max(seen, top[i]);
         }
     for (int64_t j = 0; j < keys; j++)
-#pragma GCC unroll 2
+UNROLL
         for (int i = 0; i < vecs; i++) {
             REAL *at = S + (j * vecs + i) * LANES;
             const vec e = vec_exp(load(at) - top[i]);
             store(at, e);
             sum[i] += e;
         }
-#pragma GCC unroll 2
+UNROLL
     for (int i = 0; i < vecs; i++) sum[i] = 1 / sum[i];
     for (int64_t j = 0; j < keys; j++)
-#pragma GCC unroll 2
+UNROLL
         for (int i = 0; i < vecs; i++) {
             REAL *at = S + (j * vecs + i) * LANES;
             store(at, load(at) * sum[i]);
@@ -130,10 +130,10 @@ static inline __attribute__((always_inline)) void softmax_back(const int vecs, i
 {
     vec along[2] = {{0}, {0}};
     for (int64_t j = 0; j < keys; j++)
-#pragma GCC unroll 2
+UNROLL
         for (int i = 0; i < vecs; i++) along[i] += load(P + (j * vecs + i) * LANES) * load(dP + (j * vecs + i) * LANES);
     for (int64_t j = 0; j < keys; j++)
-#pragma GCC unroll 2
+UNROLL
         for (int i = 0; i < vecs; i++) {
             REAL *at = dP + (j * vecs + i) * LANES;
             store(at, load(P + (j * vecs + i) * LANES) * (load(at) - along[i]));

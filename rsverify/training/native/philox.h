@@ -15,7 +15,7 @@ typedef struct {
 static inline void philox(uint64_t counter, uint64_t key0, uint64_t key1, uint64_t found[4])
 {
     uint64_t a = counter, b = 0, c = 0, d = 0;
-#pragma GCC unroll 10
+UNROLL
     for (int round = 0; round < 10; round++) {
         const unsigned __int128 first = (unsigned __int128)0xD2E7470EE14C6C93u * a, second = (unsigned __int128)0xCA5A826395121157u * c;
         a = (uint64_t)(second >> 64) ^ b ^ key0, b = (uint64_t)second;

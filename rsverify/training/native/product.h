@@ -48,19 +48,19 @@ enum { SQUARE = LANE_COUNT };
 static inline void transpose_square(int64_t there, const REAL *from, int64_t from_ld, REAL *to, int64_t to_ld)
 {
     vec one[SQUARE], other[SQUARE];
-#pragma GCC unroll 16
+UNROLL
     for (int i = 0; i < SQUARE; i++) one[i] = i < there ? load(from + i * from_ld) : all(0);
-#pragma GCC unroll 4
+UNROLL
     for (int round = 0; round < ROUNDS; round++) {
-#pragma GCC unroll 8
+UNROLL
         for (int i = 0; i < SQUARE / 2; i++) {
             other[2 * i] = ZIP_LOW(one[i], one[i + SQUARE / 2]);
             other[2 * i + 1] = ZIP_HIGH(one[i], one[i + SQUARE / 2]);
         }
-#pragma GCC unroll 16
+UNROLL
         for (int i = 0; i < SQUARE; i++) one[i] = other[i];
     }
-#pragma GCC unroll 16
+UNROLL
     for (int i = 0; i < SQUARE; i++) store(to + i * to_ld, one[i]);
 }
 
@@ -103,24 +103,24 @@ INLINE void block(const int rows, const int vecs, int64_t k, const REAL *A, int6
                   int64_t width, REAL alpha, int beta)
 {
     vec sum[ROWS][WIDE];
-#pragma GCC unroll 8
+UNROLL
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
+UNROLL
         for (int j = 0; j < vecs; j++) sum[i][j] = (vec){0};
     for (int64_t l = 0; l < k; l++) {
         vec b[WIDE];
-#pragma GCC unroll 2
+UNROLL
         for (int j = 0; j < vecs; j++) b[j] = load(panel + (l * vecs + j) * LANES);
-#pragma GCC unroll 8
+UNROLL
         for (int i = 0; i < rows; i++) {
             const REAL a = A[i * ars + l * acs];
-#pragma GCC unroll 2
+UNROLL
             for (int j = 0; j < vecs; j++) sum[i][j] += a * b[j];
         }
     }
-#pragma GCC unroll 8
+UNROLL
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
+UNROLL
         for (int j = 0; j < vecs; j++) {
             REAL *to = C + i * ldc + j * LANES;
             vec found = alpha * sum[i][j];

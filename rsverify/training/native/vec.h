@@ -4,6 +4,13 @@
 #define RSV_VEC_H
 #include <stdint.h>
 
+/* Before a loop over a constant number of vectors: its body as often, so that they stay in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #ifndef REAL
 #define REAL float
 #endif
@@ -54,7 +61,7 @@ static inline vec all(REAL a) { return a - (vec){0}; } /* minus: -0 stays -0 */
 /* The first `count` < LANES numbers, by halves of a half: one by one takes longer than the product they come from. */
 static inline void copy_part(const REAL *from, int64_t count, REAL *to)
 {
-#pragma GCC unroll 4
+UNROLL
     for (int64_t piece = LANES / 2; piece > 0; piece /= 2)
         if (count & piece) {
             __builtin_memcpy(to, from, piece * sizeof(REAL));
@@ -111,9 +118,9 @@ static inline REAL vec_greatest(vec a)
 {
     REAL lane[LANES]; /* through memory: compilers take lanes out of a register one by one */
     store(lane, a);
-#pragma GCC unroll 4
+UNROLL
     for (int half = LANES / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
+UNROLL
         for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
     return lane[0];
 }
