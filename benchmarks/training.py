@@ -5,6 +5,9 @@ with CASE one of d64-t64, d128-t64, d128-t512, d256-t512, alone on the machine; 
 alpha/r and alpha/sqrt(r), three draws; AdamW, ten steps, loss, gradient norm and adapter output read at every step on both sides.
 Wall-clock medians of alternating repeats. What is timed of PEFT is its training loops alone; of the stack it is everything from the
 loaded model to the finished records, the mean of as many runs as last a second.
+
+The same configurations are trained without the kernels and with every build of them that this processor runs and a compiler here makes
+(--builds to choose), in turns with the rest: one that loses at a case is not to be used there (`native/choice.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +39,9 @@ from rsverify.training.adapters.contraction import draw_factors
 from rsverify.training.adapters.route import route, step_cost
 from rsverify.training.model.text import Corpus, source
 from rsverify.training.model.transformer import Transformer, TransformerConfig
+from rsverify.training.native import build as native
+from rsverify.training.native import choice, compiler, library
+from rsverify.training.native.build import Build
 
 STEPS, LR, VOCABULARY = 10, 1e-3, 256
 RANKS, RULES = "4:128", ("alpha/r", "alpha/sqrt(r)")
@@ -53,6 +61,8 @@ class Case:
     d: int
     tokens: int
     asked: float
+    of_floor: float
+    of_floor_wide: float
 
     @property
     def ffn(self) -> int:
@@ -60,11 +70,12 @@ class Case:
 
 
 CASES = {
-    "d64-t64": Case(2, 64, 64, 12.0),
-    "d128-t64": Case(2, 128, 64, 6.0),
-    "d128-t512": Case(2, 128, 512, 2.8),
-    "d256-t512": Case(4, 256, 512, 1.6),
+    "d64-t64": Case(2, 64, 64, 14.0, 0.65, 0.70),
+    "d128-t64": Case(2, 128, 64, 7.5, 0.75, 0.78),
+    "d128-t512": Case(2, 128, 512, 3.3, 0.85, 0.85),
+    "d256-t512": Case(4, 256, 512, 2.4, 0.95, 0.95),
 }
+"""What is asked: times as fast as PEFT, and shares of the floor on vectors of 32 bytes and of 64."""
 
 
 def llama(case: Case) -> Any:
@@ -159,6 +170,38 @@ def operations(case: Case, configurations: list[Configuration], task: Task) -> f
     return (STEPS - 1) * (linears + len(configurations) * rest) + first + rest
 
 
+def builds(wanted: str) -> list[Build]:
+    """Those of a text, `all` for each processor by each compiler, that run here."""
+    makers = [name for name in ("gcc", "clang") if compiler.find(name)]
+    texts = [f"{maker}:{name}" for maker in makers for name in native.PROCESSORS] if wanted == "all" else wanted.split(",")
+    named = [one for text in texts if text and (one := Build.parse(text)) is not None]
+    return [one for one in named if native.kernels(torch.float32, build=one) is not None]
+
+
+@contextmanager
+def serving(text: str) -> Iterator[None]:
+    """With a build of the kernels, also where `native/choice.py` would not take it; `off` for none."""
+    before, rule = os.environ.get(native.SWITCH), choice.is_faster
+    os.environ[native.SWITCH] = text
+    choice.is_faster = lambda *given, **named: True
+    try:
+        yield
+    finally:
+        choice.is_faster = rule
+        if before is None:
+            del os.environ[native.SWITCH]
+        else:
+            os.environ[native.SWITCH] = before
+
+
+def processor() -> dict[str, Any]:
+    """What runs here, as far as the system tells."""
+    rows = library.processor().splitlines()
+    names = [row.partition(":")[2].strip() for row in rows if row.startswith("model name")]
+    there = library.of_processor()
+    return {"name": next(iter(names), "not told"), "features": sorted(there & {"sse4_2", "avx", "avx2", "fma", "avx512f", "asimd", "sve"})}
+
+
 def gemm_peak() -> float:
     """Operations a second of the best of large square float32 products on all threads."""
     a, b, best = torch.randn(1024, 1024), torch.randn(1024, 1024), 0.0
@@ -203,7 +246,7 @@ def tasks(case: Case) -> tuple[Any, Task, Task]:
     return model, theirs, replace(ours, batch=same)
 
 
-def bench(name: str, *, repeats: int, seeds_timed: int, memory: bool) -> bool:
+def bench(name: str, *, repeats: int, seeds_timed: int, memory: bool, others: list[Build]) -> bool:
     case = CASES[name]
     model, theirs, ours = tasks(case)
     configurations, more, threads = wanted(3), wanted(6), torch.get_num_threads()
@@ -215,7 +258,9 @@ def bench(name: str, *, repeats: int, seeds_timed: int, memory: bool) -> bool:
     best = min(by_threads, key=lambda count: by_threads[count])
     torch.set_num_threads(threads)
     stacked(ours, configurations[:2])
+    routes = ["off", *(one.text for one in others)]
     times: dict[str, list[float]] = {"peft": [], "stack": [], "unchanged": [], "double": []}
+    by_route: dict[str, list[float]] = {route: [] for route in routes}
     peak, apart = 0.0, 0.0
     for _ in range(repeats):
         torch.set_num_threads(best)
@@ -226,6 +271,9 @@ def bench(name: str, *, repeats: int, seeds_timed: int, memory: bool) -> bool:
         times["stack"].append(seconds)
         times["double"].append(stacked(ours, more, at_least=SHORT)[0])  # at once behind what it is held against: the machine drifts
         times["unchanged"].append(stacked(theirs, configurations, at_least=SHORT)[0])
+        for text in routes if others else ():
+            with serving(text):
+                by_route[text].append(stacked(ours, configurations)[0])
         peak = max(peak, gemm_peak())
         for c, (_, losses) in zip(timed, done, strict=True):
             apart = max(apart, float(np.abs(found[configurations.index(c)] / losses - 1).max()))
@@ -246,6 +294,17 @@ def bench(name: str, *, repeats: int, seeds_timed: int, memory: bool) -> bool:
             median["double"] <= 2.1 * median["stack"],
         ),
     ]
+    kernels = native.kernels(torch.float32)
+    wide = kernels is not None and kernels.lanes * 4 > 32
+    share, asked = floor / median["stack"], case.of_floor_wide if wide else case.of_floor
+    lines.append(line("share of the FLOP floor", round(share, 3), f"at least {asked}", share >= asked))
+    over_kernels = {}
+    for one in others:
+        over_kernels[one.text] = statistics.median(off / on for off, on in zip(by_route["off"], by_route[one.text], strict=True))
+        lanes = native.kernels(torch.float32, build=one)
+        used = lanes is not None and choice.is_faster(d=case.d, lanes=lanes.lanes, itemsize=4)
+        what = f"seconds without kernels over seconds with them, {one.text}, median of pairs"
+        lines.append(line(what, round(over_kernels[one.text], 2), "at least 1 where it is used", over_kernels[one.text] >= 1 or not used))
     if memory:
         one, all_of_them = peak_memory(name, "peft"), peak_memory(name, "stack")
         lines.append(line("peak memory over one PEFT run's", round(all_of_them / one, 2), "at most 2", all_of_them <= 2 * one))
@@ -253,10 +312,15 @@ def bench(name: str, *, repeats: int, seeds_timed: int, memory: bool) -> bool:
         "case": vars(case), "seconds": {key: [round(v, 4) for v in values] for key, values in times.items()},
         "ratios": [round(v, 2) for v in ratios], "unchanged_hugging_face_ratio": round(median["peft"] / median["unchanged"], 2),
         "peft_threads": best, "peft_seconds_by_threads": by_threads, "threads": threads, "seeds_timed_of_3": seeds_timed,
+        "processor": processor(), "build": chosen.text if (chosen := native.chosen()) else "off",
+        "lanes": kernels.lanes if kernels else None,
+        "seconds_by_build": {key: [round(v, 4) for v in values] for key, values in by_route.items()},
+        "without_over_with": {key: round(v, 2) for key, v in over_kernels.items()},
         "operations": count, "gemm_peak": peak, "floor_seconds": floor, "floor_ratio": round(median["peft"] / floor, 2),
         "share_of_floor": round(floor / median["stack"], 3), "load_average": os.getloadavg(), "cores": os.cpu_count(),
     }  # fmt: skip
-    for key in ("seconds", "ratios", "unchanged_hugging_face_ratio", "floor_ratio", "share_of_floor", "peft_threads", "load_average"):
+    shown = ("seconds", "ratios", "unchanged_hugging_face_ratio", "floor_ratio", "processor", "build", "without_over_with")
+    for key in (*shown, "peft_threads", "load_average"):
         print(f"        {key}: {facts[key]}")
     return write(f"training-{name}", lines, **facts)
 
@@ -321,6 +385,7 @@ def main() -> int:
         "--adapter", choices=["lora", *OTHERS], default="lora", help="another adapter than LoRA, asked to be 3 times faster"
     )
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--builds", default="all", help='builds to time too, as "native,clang:x86-64-v3"; "all", or "" for none')
     parser.add_argument("--only", choices=["peft", "stack"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
@@ -328,9 +393,11 @@ def main() -> int:
         return 0
     names = list(CASES) if given.case == "all" else [given.case]
     if given.adapter != "lora":
-        others = [bench_other(name, given.adapter, repeats=given.repeats, seeds_timed=given.seeds_timed) for name in names]
-        return 0 if all(others) else 1
-    kept = [bench(name, repeats=given.repeats, seeds_timed=given.seeds_timed, memory=not given.no_memory) for name in names]
+        sound = [bench_other(name, given.adapter, repeats=given.repeats, seeds_timed=given.seeds_timed) for name in names]
+        return 0 if all(sound) else 1
+    others = builds(given.builds)
+    options = {"repeats": given.repeats, "seeds_timed": given.seeds_timed, "memory": not given.no_memory, "others": others}
+    kept = [bench(name, **options) for name in names]
     return 0 if all(kept) else 1
 
 

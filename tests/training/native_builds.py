@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from rsverify.training.native import build
 from rsverify.training.native.build import Build, Kernels
 
-BUILDS = list(dict.fromkeys([Build(), Build(build.PROCESSORS[1] if len(build.PROCESSORS) > 1 else "native")]))
+NARROWEST = build.PROCESSORS[1] if len(build.PROCESSORS) > 1 else "native"
+WANTED = os.environ.get("RSVERIFY_TEST_BUILDS", f"native,{NARROWEST}")
+"""Others to try, as RSVERIFY_TEST_BUILDS="gcc:x86-64-v3,clang:native"."""
+BUILDS = [one for text in dict.fromkeys(WANTED.split(",")) if (one := Build.parse(text))]
 REALS = {torch.float32: "float", torch.float64: "double"}
 EACH = [pytest.param((one, dtype), id=f"{one.text}-{name}") for one in BUILDS for dtype, name in REALS.items()]
 """Pairs of a build and a dtype, for `kernels_of`."""

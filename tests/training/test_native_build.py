@@ -17,7 +17,7 @@ from test_stacked import MIXED, small_task
 
 from rsverify.errors import InputError
 from rsverify.training import train_stacked
-from rsverify.training.native import build, compiler, library, store
+from rsverify.training.native import build, choice, compiler, library, serve, store
 from rsverify.training.native.build import Build
 from rsverify.training.native.compiler import NoLibrary
 
@@ -69,7 +69,7 @@ def made() -> library.Library:
 def test_an_unknown_build_is_refused_with_what_there_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.SWITCH, text)
     with pytest.raises(InputError, match=f"RSVERIFY_NATIVE={text!r}; expected off, on, or .*: native.* also by one compiler, as gcc:"):
-        train_stacked(small_task(by_hand=False), MIXED[:2], steps=1)
+        train_stacked(small_task(known=False), MIXED[:2], steps=1)
 
 
 def test_what_a_build_can_be() -> None:
@@ -169,7 +169,7 @@ def test_a_library_is_not_found_on_another_processor(fake, cache: Path, monkeypa
     """A home folder that machines share."""
     fake("real")
     made()
-    monkeypatch.setattr(library, "_processor", lambda: "flags: another\n")
+    monkeypatch.setattr(library, "processor", lambda: "flags: another\n")
     made()
     assert len(list(cache.iterdir())) == 2
 
@@ -245,3 +245,26 @@ def test_one_working_compiler_is_enough(fake, monkeypatch: pytest.MonkeyPatch) -
     assert made().remark is None
     with pytest.raises(NoLibrary, match="gcc ended with code 1"):
         library.library("float", march="native", name="gcc")
+
+
+@pytest.mark.parametrize(
+    ("features", "itemsize", "lanes", "used"),
+    [
+        ("avx512f avx2", 4, 16, True), ("avx512f avx2", 4, 8, True), ("avx512f avx2", 4, 4, False),
+        ("avx2", 8, 4, True), ("avx2", 8, 2, False),
+        ("sse4_2", 4, 4, True), ("asimd", 4, 4, True), ("", 4, 4, True),
+    ],
+)  # fmt: skip
+def test_a_build_that_loses_at_a_width_is_not_used_there(features: str, itemsize: int, lanes: int, used: bool, monkeypatch) -> None:
+    """By what the processor has, of which torch's products use all; up to the width at which a narrow build wins it serves everywhere."""
+    monkeypatch.setattr(library, "of_processor", lambda: frozenset(features.split()))
+    assert choice.is_faster(d=choice.NARROW, lanes=lanes, itemsize=itemsize)
+    assert choice.is_faster(d=choice.NARROW + 1, lanes=lanes, itemsize=itemsize) is used
+
+
+def test_the_rule_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels_of(torch.float64)
+    served = lambda: serve.decoder_for(small_task(), dtype=torch.float64) is not None  # noqa: E731
+    assert served()
+    monkeypatch.setattr(choice, "is_faster", lambda **given: False)
+    assert not served()

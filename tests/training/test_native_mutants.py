@@ -52,7 +52,7 @@ PRODUCTS: dict[str, Mutant] = {
     "rows of a tile too far apart": ("product.h", "tile[«l * rows + q»] = at[q]", "l * ROWS + q"),
     "a panel's last column lost": ("product.h", "copy_part(B + whole, «width - whole», to + whole)", "width - whole - 1"),
     "a square's last row lost": ("product.h", "«i < there» ? load(from + i * from_ld)", "i + 1 < there"),
-    "a part of a vector overwritten": ("product.h", "if («beta») found += load_part(to, there, 0);", "0"),
+    "a part of a vector overwritten": ("product.h", "if («beta») result += load_part(to, there, 0);", "0"),
     "a row behind the squares lost": ("product.h", "int64_t l = «deep»; l < k", "deep + 1"),
     "pieces in the wrong place": ("vec.h", "from += «piece»;", "1"),
 }  # fmt: skip

@@ -1,1 +1,1 @@
-"""Kernels in C for the pass written out by hand: compiled once on the machine that uses them, torch in their place where that fails."""
+"""Kernels in C for the compact transformer, compiled once on the machine that uses them; autograd where that fails or is the faster way."""

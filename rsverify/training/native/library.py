@@ -112,13 +112,13 @@ def missing(needed: frozenset[str], there: frozenset[str]) -> list[str]:
 
 def of_processor() -> frozenset[str]:
     """The processor's features as Linux tells them; nothing where no system tells."""
-    for row in _processor().splitlines():
+    for row in processor().splitlines():
         if row.startswith(("flags", "Features")):
             return frozenset(row.partition(":")[2].split())
     return frozenset()
 
 
-def _processor() -> str:
+def processor() -> str:
     """What a kept library must not outlive: the processor's name and features, as far as the system tells them."""
     try:
         rows = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
@@ -132,6 +132,6 @@ def _key(path: str, march: str) -> str:
     digest = hashlib.sha256()
     for source in sorted(compiler.HERE.glob("*.[ch]")):
         digest.update(source.read_bytes())
-    parts = (compiler.version(path), " ".join(compiler.FLAGS), march, platform.machine(), _processor())
+    parts = (compiler.version(path), " ".join(compiler.FLAGS), march, platform.machine(), processor())
     digest.update("\0".join(parts).encode())
     return digest.hexdigest()[:16]

@@ -123,14 +123,14 @@ UNROLL
 UNROLL
         for (int j = 0; j < vecs; j++) {
             REAL *to = C + i * ldc + j * LANES;
-            vec found = alpha * sum[i][j];
+            vec result = alpha * sum[i][j];
             const int64_t there = width - j * LANES;
             if (there >= LANES) {
-                if (beta) found += load(to);
-                store(to, found);
+                if (beta) result += load(to);
+                store(to, result);
             } else {
-                if (beta) found += load_part(to, there, 0);
-                store_part(to, found, there);
+                if (beta) result += load_part(to, there, 0);
+                store_part(to, result, there);
             }
         }
 }
@@ -151,6 +151,41 @@ INLINE void panel_product(const int vecs, int64_t m, int64_t k, const REAL *A, i
     }
 }
 
+#if VECTOR_BYTES > SHORT_BYTES
+/* `block` of one vector of which the first half alone is there: as many operations a cycle, half as many of them. */
+INLINE void short_block(const int rows, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *panel, REAL *C, int64_t ldc, int64_t width,
+                        REAL alpha, int beta)
+{
+    short_vec sum[ROWS];
+UNROLL
+    for (int i = 0; i < rows; i++) sum[i] = (short_vec){0};
+    for (int64_t l = 0; l < k; l++) {
+        const short_vec b = *(const short_vec *)(panel + l * LANES);
+UNROLL
+        for (int i = 0; i < rows; i++) sum[i] += A[i * ars + l * acs] * b;
+    }
+UNROLL
+    for (int i = 0; i < rows; i++) {
+        REAL *to = C + i * ldc, lane[SHORT_LANES] __attribute__((aligned(SHORT_BYTES)));
+        short_vec *into = (short_vec *)(width < SHORT_LANES ? lane : to);
+        if (beta && width < SHORT_LANES) {
+            *into = (short_vec){0};
+            copy_part(to, width, lane);
+        }
+        *into = beta ? *into + alpha * sum[i] : alpha * sum[i];
+        if (width < SHORT_LANES) copy_part(lane, width, to);
+    }
+}
+
+static __attribute__((noinline)) void half_vector(int64_t m, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *panel, REAL *C, int64_t ldc,
+                                                  int64_t width, REAL alpha, int beta)
+{
+    int64_t i = 0;
+    for (; i + ROWS <= m; i += ROWS) short_block(ROWS, k, A + i * ars, ars, acs, panel, C + i * ldc, ldc, width, alpha, beta);
+    for (; i < m; i++) short_block(1, k, A + i * ars, ars, acs, panel, C + i * ldc, ldc, width, alpha, beta);
+}
+#endif
+
 static __attribute__((noinline)) void one_vector(int64_t m, int64_t k, const REAL *A, int64_t ars, int64_t acs, const REAL *panel, REAL *C, int64_t ldc,
                                                  int64_t width, REAL alpha, int beta)
 {
@@ -170,6 +205,11 @@ static void panels(int64_t m, int64_t n, int64_t k, int64_t from, int64_t deep, 
     for (int64_t j = 0; j < n;) {
         int64_t left = n - j, vecs = left > LANES ? WIDE : 1, width = left < vecs * LANES ? left : vecs * LANES;
         const REAL *panel = packed + from * vecs * LANES;
+#if VECTOR_BYTES > SHORT_BYTES
+        if (width <= SHORT_LANES)
+            half_vector(m, deep, A, ars, acs, panel, C + j, ldc, width, alpha, beta);
+        else
+#endif
         if (vecs == 1)
             one_vector(m, deep, A, ars, acs, panel, C + j, ldc, width, alpha, beta);
         else
