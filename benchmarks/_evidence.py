@@ -27,6 +27,7 @@ ROOMS = {
     "estimate": ("benchmarks/estimate.py", *_SIMULATION),
     "montecarlo": ("benchmarks/montecarlo.py", *_SIMULATION),
     "training": ("benchmarks/training.py", "rsverify/training", "rsverify/definitions", "rsverify/interop/transformers.py"),
+    "waiting": ("benchmarks/waiting.py", "rsverify"),
     "peft_defects": ("benchmarks/peft_defects.py", "docs/peft_defects", "rsverify/conformance", "rsverify/interop/peft"),
     "conformance_false_alarms": (
         "benchmarks/conformance_false_alarms.py", "rsverify/conformance", "rsverify/testing/strategies.py", "rsverify/symbolic",

@@ -42,7 +42,8 @@ def _adam(o: Optimizer, g: Tensor, state: State, t: int) -> Tensor:
     m = (1 - b1) * g if t == 1 else b1 * state["m"] + (1 - b1) * g
     s = (1 - b2) * g * g if t == 1 else b2 * state["s"] + (1 - b2) * g * g
     state["m"], state["s"] = m, s
-    return (m / (1 - b1**t)) / ((s / (1 - b2**t)).sqrt() + o.option("eps"))
+    # In place on what is made here alone: each further array is a pass over memory.
+    return (m / (1 - b1**t)).div_((s / (1 - b2**t)).sqrt_().add_(o.option("eps")))
 
 
 def adam(o: Optimizer, g: Tensor, w: Tensor, state: State, t: int) -> Tensor:
@@ -50,7 +51,7 @@ def adam(o: Optimizer, g: Tensor, w: Tensor, state: State, t: int) -> Tensor:
 
 
 def adamw(o: Optimizer, g: Tensor, w: Tensor, state: State, t: int) -> Tensor:
-    return _adam(o, g, state, t) + o.option("weight_decay") * w
+    return _adam(o, g, state, t).add_(o.option("weight_decay") * w)
 
 
 def rmsprop(o: Optimizer, g: Tensor, w: Tensor, state: State, t: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,10 +19,12 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.training.adapters.contraction import draw_factors
 from rsverify.training.first_step.probes import Capture, LayerProbe
-from rsverify.training.optimizers import first_step
+from rsverify.training.optimizers import DEGREE, first_step
 
 CHUNK = 1_000_000
-"""Entries of the largest stacked matrix of one chunk of draws: 8 MB in float64."""
+"""Entries of the largest stacked matrix of one chunk of draws: 8 MB in float64; smaller ones are all overhead."""
+NORMS = frozenset({"update", "input_gradient", "gradient_down"})
+"""The contractions that cost matrix products of their own, each made only where a claim asks for it."""
 
 Progress = Callable[[int, int], None]
 
@@ -67,17 +70,18 @@ def first_steps(
     draws: int,
     seed: int,
     factors: tuple[str, str],
-    context: bool = True,
+    norms: frozenset[str] = NORMS,
     progress: Progress | None = None,
 ) -> dict[Hashable, FirstSteps]:
     """The raw contractions of every unit, all on the same draws: one independent A for each (rank, draw, layer).
 
-    Args: factors names (up, down), up zero at init; context=False leaves out what only the rms rows need.
+    Args: factors names (up, down), up zero at init; norms of NORMS are made, the others stay zero.
     """
     _, down = factors
     sums = {key: _zeros(capture, len(ranks), draws) for key in units}
     for i, layer in enumerate(capture.layers):
         d_out, d_in = layer.G.shape
+        seen = _Seen(layer)
         for j, rank in enumerate(ranks):
             size = max(1, CHUNK // (rank * max(d_in, d_out)))
             for start in range(0, draws, size):
@@ -89,49 +93,124 @@ def first_steps(
                     ]
                 )
                 A = torch.from_numpy(drawn).to(layer.G.device, layer.G.dtype)
-                _chunk(layer, A, units, sums, place=(i, j, part), context=context)
+                _chunk(seen, A, units, sums, place=(i, j, part), norms=norms)
             if progress:
                 progress(i * len(ranks) + j + 1, len(capture.layers) * len(ranks))
     return {key: FirstSteps(**{name: value.cpu().numpy() for name, value in sums[key].items()}) for key in units}
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A layer's matrices, and those products of them that linear steps contract with, each made once.
+
+    Shapes: G (d_out, d_in); the rest (d_in, d_in) but VV (d_out, d_out).
+    """
+
+    layer: LayerProbe
+
+    @cached_property
+    def G(self) -> Tensor:
+        return self.layer.G
+
+    @cached_property
+    def XX(self) -> Tensor:
+        return self.layer.XX
+
+    @cached_property
+    def VV(self) -> Tensor:
+        return self.layer.VV
+
+    @cached_property
+    def GG(self) -> Tensor:
+        return self.G.T @ self.G
+
+    @cached_property
+    def GGGG(self) -> Tensor:
+        return self.GG @ self.GG
+
+    @cached_property
+    def GVVG(self) -> Tensor:
+        return self.G.T @ (self.VV @ self.G)
+
+
 def _chunk(
-    layer: LayerProbe,
+    seen: _Seen,
     A: Tensor,
     units: Mapping[Hashable, Unit],
     sums: Mapping[Hashable, Mapping[str, Tensor]],
     *,
     place: tuple[int, int, slice],
-    context: bool,
+    norms: frozenset[str],
 ) -> None:
     """Shapes: A (draws, r, d_in)."""
     i, j, part = place
-    H = A @ layer.G.T  # (draws, r, d_out)
+    H = A @ seen.G.T  # (draws, r, d_out)
     gradient, median = _square(H), H[0].abs().median()
-    # Two ways to the same norms: r x r Gram matrices, or the d_out x d_in product S A. The cheaper one by multiplications.
-    r, d_in, d_out = A.shape[1], A.shape[2], H.shape[2]
-    grams = d_in * r * (d_in + 2 * r) + len(units) * (2 * r * r * d_out + r * d_out * d_out)
-    small = grams < len(units) * (r * d_in * d_out + d_in * d_out * (d_in + d_out))
-    AXXA = AA = None
-    if context and small:
-        AXXA, AA = (A @ layer.XX) @ A.mT, A @ A.mT
     for key, unit in units.items():
-        gamma = unit.gammas[j]
-        S = unit.optimizer.option("lr_ratio") * first_step(unit.optimizer, gamma * H)
-        into = sums[key]
+        into, gamma = sums[key], unit.gammas[j]
         into["gradient"][i, j, part] = gradient
         into["median"][i, j] = median
-        into["decrease"][i, j, part] = (H * S).sum((1, 2))
-        if not context:
+        ratio = unit.optimizer.option("lr_ratio")
+        # A linear step keeps to H: its norms are those of A'A, whatever the step's factor.
+        if DEGREE.get(unit.optimizer.name) == 1 and _linear_is_cheaper(A, H):
+            into["decrease"][i, j, part] = ratio * gamma * gradient
+            for name, value in _linear_norms(seen, A, norms).items():
+                into[name][i, j, part] = (ratio * gamma) ** 2 * value
             continue
-        into["gradient_down"][i, j, part] = _square(S @ layer.G)
-        if AXXA is not None and AA is not None:
-            update, backward = (AXXA * (S @ S.mT)).sum((1, 2)), (AA * ((S @ layer.VV) @ S.mT)).sum((1, 2))
-        else:
-            M = S.mT @ A
-            update, backward = ((M @ layer.XX) * M).sum((1, 2)), ((layer.VV @ M) * M).sum((1, 2))
-        into["update"][i, j, part], into["input_gradient"][i, j, part] = update, backward
+        S = first_step(unit.optimizer, gamma * H)
+        if ratio != 1.0:
+            S = ratio * S
+        into["decrease"][i, j, part] = _dot(H, S)
+        for name, value in _norms(seen, A, S, norms).items():
+            into[name][i, j, part] = value
+
+
+def _norms(seen: _Seen, A: Tensor, S: Tensor, norms: frozenset[str]) -> dict[str, Tensor]:
+    """The contractions of any step S, by r x r Gram matrices or by the d_out x d_in product S'A, whichever is cheaper."""
+    r, d_in, d_out = A.shape[1], A.shape[2], S.shape[2]
+    values: dict[str, Tensor] = {}
+    if "gradient_down" in norms:
+        values["gradient_down"] = _square(S @ seen.G)
+    if not norms - {"gradient_down"}:
+        return values
+    grams = d_in * r * (d_in + 2 * r) + 2 * r * r * d_out + r * d_out * d_out
+    if grams < r * d_in * d_out + d_in * d_out * (d_in + d_out):
+        if "update" in norms:
+            values["update"] = _dot((A @ seen.XX) @ A.mT, S @ S.mT)
+        if "input_gradient" in norms:
+            values["input_gradient"] = _dot(A @ A.mT, (S @ seen.VV) @ S.mT)
+        return values
+    M = S.mT @ A
+    if "update" in norms:
+        values["update"] = _dot(M @ seen.XX, M)
+    if "input_gradient" in norms:
+        values["input_gradient"] = _dot(seen.VV @ M, M)
+    return values
+
+
+def _linear_is_cheaper(A: Tensor, H: Tensor) -> bool:
+    r, d_in, d_out = A.shape[1], A.shape[2], H.shape[2]
+    grams = d_in * r * (d_in + 2 * r) + 2 * r * r * d_out + r * d_out * d_out
+    return d_in * d_in * (r + 3 * d_in) < min(grams, r * d_in * d_out + d_in * d_out * (d_in + d_out))
+
+
+def _linear_norms(seen: _Seen, A: Tensor, norms: frozenset[str]) -> dict[str, Tensor]:
+    """The contractions of S = H = A G', in K = A'A: S'A = G K, so that |X A'S|**2 = <K X'X K, G'G>, and so on."""
+    K = A.mT @ A
+    values: dict[str, Tensor] = {}
+    if "gradient_down" in norms:
+        values["gradient_down"] = _dot(K, seen.GGGG.expand_as(K))
+    if "update" in norms:
+        values["update"] = _dot(K @ seen.XX @ K, seen.GG.expand_as(K))
+    if "input_gradient" in norms:
+        values["input_gradient"] = _dot(K @ K, seen.GVVG.expand_as(K))
+    return values
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of two matrices for each draw, without their product in memory."""
+    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
 
 
 def _square(values: Tensor) -> Tensor:
-    return values.square().sum((1, 2))
+    return _dot(values, values)

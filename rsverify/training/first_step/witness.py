@@ -196,9 +196,9 @@ def _by_closed_form(
     assert factors is not None
     ranks, alpha = asked.ranks, asked.alpha
     units = {_key(s): _unit(s, ranks, alpha) for s in members}
-    context = any(not _headline_only(s.claim) for s in members)
+    norms = frozenset(name for s in members if (name := _norm(s.claim)) is not None)
     raw = first_steps(
-        asked.seen, adapter, units, ranks=ranks, draws=asked.draws, seed=asked.seed, factors=factors, context=context, progress=progress
+        asked.seen, adapter, units, ranks=ranks, draws=asked.draws, seed=asked.seed, factors=factors, norms=norms, progress=progress
     )
     answers: dict[Claim, Measurement | str] = {}
     for s in members:
@@ -256,8 +256,13 @@ def _unit(s: Setting, ranks: Sequence[int], alpha: float) -> Unit:
     return Unit(s.optimizer, tuple(gammas))
 
 
-def _headline_only(claim: Claim) -> bool:
-    return is_signed(claim) or claim.steps == 0
+def _norm(claim: Claim) -> str | None:
+    """The contraction beyond the headline rows' that a claim asks for."""
+    if is_signed(claim) or claim.steps != 1:
+        return None
+    if claim.quantity in ("update", "output"):
+        return "update"
+    return "gradient_down" if claim.factor is not None else "input_gradient"
 
 
 def _size(asked: Asked, lr: float) -> dict[str, float]:
