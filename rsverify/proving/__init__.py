@@ -5,8 +5,8 @@ from rsverify.proving.checks import Check, Cited, Finding, ProofError, Twin
 from rsverify.proving.expectation import mean
 from rsverify.proving.identities import Identity, Induction, Limit
 from rsverify.proving.inequalities import Inequality
-from rsverify.proving.lemma import Lemma, LemmaResult, Step, prove, run_alone
-from rsverify.proving.library import taken
+from rsverify.proving.lemma import Lemma, LemmaResult, Step, prove
+from rsverify.proving.library import run_alone, taken
 from rsverify.proving.matrices import Matrix, MatrixIdentity, eye, matrix, symmetric, vector, zeros
 from rsverify.proving.taken import Taken
 

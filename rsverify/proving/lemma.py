@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -116,18 +115,6 @@ def lines(result: LemmaResult, *, twins: bool = False) -> list[str]:
             shown.append(f"       {finding.status}{f': {finding.counterexample}' if finding.counterexample else ''}")
     shown += [f"  remark: {remark}" for remark in lemma.remarks]
     return shown
-
-
-def run_alone(lemma: Lemma) -> None:
-    """What a proof's file does when it is executed: print the lemma; exit with 0 where it holds, 1 where not, 3 where a step is open.
-
-    What it uses is run, too: a lemma holds no better than what it leans on.
-    """
-    from rsverify.proving.library import prove_used
-
-    result = prove(lemma, prove_used(lemma))
-    print(*lines(result), sep="\n")
-    sys.exit(exit_code([result]))
 
 
 def exit_code(results: Sequence[LemmaResult]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rsverify.errors import UnknownName
 from rsverify.proving.checks import ProofError
-from rsverify.proving.lemma import Lemma, LemmaResult, prove
+from rsverify.proving.lemma import Lemma, LemmaResult, exit_code, lines, prove
 from rsverify.proving.taken import Taken
 from rsverify.stages import Progress, Stages
 
@@ -174,3 +174,13 @@ def _ordered(known: Mapping[str, Lemma]) -> dict[str, Lemma]:
     for name in known:
         visit(name)
     return done
+
+
+def run_alone(lemma: Lemma) -> None:
+    """What a proof's file does when it is executed: print the lemma; exit with 0 where it holds, 1 where not, 3 where a step is open.
+
+    What it uses is run, too: a lemma holds no better than what it leans on.
+    """
+    result = prove(lemma, prove_used(lemma))
+    print(*lines(result), sep="\n")
+    sys.exit(exit_code([result]))
