@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,9 @@ UNKNOWN_ORDER = 16.0
 
 SPREAD = 8
 """Standard deviations of a sum of n roundings in a coarse dtype: 2 exp(-32) = 3e-14 an entry, far below what draws may cost."""
+
+EVALUATIONS = 16
+"""Calls under as many seeds: a draw among three equally likely values stays unseen once in 3**15 = 14 million times."""
 
 TRIED = (3, 6, 4, 8, 2, 12)
 """Ranks in the order of preference: 3 and 6 tell r, sqrt(r) and 2 apart, which 2 and 4 do not."""
@@ -143,7 +148,8 @@ class Bench:
     subject: Subject
     seed: int = 0
     error_budget: float = 1e-6
-    _known: dict[str, object] = field(default_factory=dict)
+    _known: dict[str, object] = field(default_factory=dict, init=False)
+    """What was made once for all checks: of this bench alone, since one made by `replace` starts without."""
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -163,6 +169,7 @@ class Bench:
             for rank in TRIED:
                 if len(able) < 2 and rank != self.subject.alpha:
                     try:
+                        self.subject.scaling.gamma(rank, self.subject.alpha)
                         built = self.build(TALL, rank, dtype=dtype)
                         built(torch.zeros(1, TALL.d_in, dtype=dtype))
                         able.append(rank)
@@ -184,8 +191,29 @@ class Bench:
         """Whether a call in training mode draws (dropout): then gradients belong to evaluation mode, which computes the function."""
         built = self.trained()
         x = self.x(TALL)
+        built.module.train()  # what it returns is not used: some implementations return nothing
         with torch.no_grad():
-            return not torch.equal(built.module.train()(x), built.module(x))
+            return not torch.equal(built.module(x), built.module(x))
+
+    @cached_property
+    def draws_in_evaluation(self) -> bool:
+        """Whether the forward pass draws in evaluation mode: then nothing that it computes can be compared.
+
+        Fresh layers of one seed are each called once, so that a call that changes the state is not taken for a draw.
+        """
+        x = self.x(TALL)
+        layers = [self.trained() for _ in range(2)]
+        first, second = (tensors(built.module) for built in layers)
+        if first.keys() != second.keys() or not all(torch.equal(value, second[name]) for name, value in first.items()):
+            return False  # two builds of a seed differ: check_build_repeatable says so
+        outputs = []
+        for k in range(EVALUATIONS):
+            built = self.trained()
+            seed_torch(k)
+            random.seed(k)
+            np.random.seed(k)  # noqa: NPY002  the subject's, restored by the surroundings of every check
+            outputs.append(built(x.clone()))  # a forward pass that writes to its input has a check of its own
+        return any(not torch.equal(y, outputs[0]) for y in outputs)
 
     @property
     def rank(self) -> int:
@@ -246,14 +274,21 @@ class Bench:
         draw: int = 0,
         which: int = 0,
         zero_row: bool = False,
+        bias: float = 1.0,
     ) -> Built:
-        """The subject on a fresh layer, at init; the same arguments give torch the same seed, `which` another pretrained weight."""
+        """The subject on a fresh layer, at init; the same arguments give torch the same seed, `which` another pretrained weight.
+
+        Args: zero_row sets a row of the pretrained weight to zero; bias multiplies the pretrained bias.
+        """
         dtype, rank = dtype or self.dtype, rank or self.rank
         alpha = self.alpha if alpha is None else alpha
         base = self.layer(layer, dtype, which)
         if zero_row:
             with torch.no_grad():
                 base.weight[1] = 0
+        if bias != 1.0 and base.bias is not None:
+            with torch.no_grad():
+                base.bias.mul_(bias)
         W, b = base.weight.detach().clone(), None if base.bias is None else base.bias.detach().clone()
         seed_torch(int(stream(self.seed, "conformance", "build", layer.text, rank, draw).integers(2**62)))
         module = self.subject.build(rank, base, alpha)
@@ -276,7 +311,7 @@ class Bench:
             for factor in built.factors().values():
                 size = float(factor.double().square().mean().sqrt())
                 step = 0.7 * size if size > 0 else 1 / math.sqrt(max(factor.shape[-1] if factor.ndim else 1, 1))
-                draw = torch.from_numpy(rng.standard_normal(tuple(factor.shape))).to(factor.device)
+                draw = torch.from_numpy(np.asarray(rng.standard_normal(tuple(factor.shape)))).to(factor.device)
                 factor.add_((step * draw).to(factor.dtype))
 
     def x(self, layer: Layer, n: int = 5, dtype: torch.dtype | None = None) -> Tensor:
@@ -293,7 +328,7 @@ class Bench:
         """A direction to move a factor in, of the factor's own size."""
         size = float(factor.detach().double().square().mean().sqrt()) or 1.0
         values = size * stream(self.seed, "conformance", "like", name).standard_normal(tuple(factor.shape))
-        return torch.from_numpy(values).to(factor.device, factor.dtype)
+        return torch.from_numpy(np.asarray(values)).to(factor.device, factor.dtype)
 
     def require_linear(self, built: Built) -> tuple[Tensor, Tensor]:
         """Weight and bias of the layer's function; skips where it is none of x alone, or not affine."""

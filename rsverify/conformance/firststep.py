@@ -106,7 +106,7 @@ def glance(bench: Bench) -> FirstStep:
 def declared_step(bench: Bench, declared: WrappedAdapter, seen: FirstStep) -> FirstStep:
     """The first step of our own module of a declaration, on the layer, at the ranks and on the data of another, from draws of its own."""
     subject = Implementation(declared, bench.subject.scaling).subject(alpha=bench.alpha)
-    other = replace(bench, subject=subject, _known={})
+    other = replace(bench, subject=subject)
     return bench.remember(
         f"first step, {declared.name}", lambda: _simulate(other, seen.layer, seen.ranks, whose="declared ", most=MOST_DECLARED)
     )

@@ -30,7 +30,7 @@ def require_full(bench: Bench) -> Bench:
 
 def _find(bench: Bench) -> Bench | str:
     full = bench.subject.with_full_matrices()
-    held = bench if full is bench.subject else replace(bench, subject=full, _known={})
+    held = bench if full is bench.subject else replace(bench, subject=full)
     where = f"of a {TALL.text} layer"
     shapes = []
     for rank in (1, *RANKS):

@@ -116,6 +116,9 @@ def _match(adapter: Declared, built: Built, *, claimed: bool) -> Algebra | str:
     if claimed and isinstance(adapter, Adapter) and "base-weight" in adapter.tags:
         own = {**own, **{name: value for name, value in dict(built.module.named_parameters()).items() if value.shape == built.W.shape}}
     wanted = _shapes(adapter, built)
+    number = next((name for name, value in built.factors().items() if value.numel() == 1), None)
+    if not claimed and number is not None:
+        return f"which algebra its factors follow is not declared (init=), and a trained number ({number}) stands beside them"
     if not claimed and len(own) != 2:
         return "which algebra its factors follow is not declared (init=) and they are not LoRA's two"
     places: dict[str, Match] = {}

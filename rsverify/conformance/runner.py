@@ -21,6 +21,9 @@ FIRST = "check_build_module"
 """What must hold before any other check means anything."""
 
 
+WITHOUT_OUTPUTS = ("check_output_repeatable", "check_factors_trained", "check_rank_used")
+"""Checks that mean something of a layer whose forward pass draws in evaluation mode."""
+
 ERROR_BUDGET = 1e-6
 """Rate at which all checks together may fail a sound adapter by chance, unless another is given."""
 
@@ -84,12 +87,25 @@ def check_adapter(
 
 
 def run_check(name: str, bench: Bench) -> CheckResult:
-    """One check on a bench; skipped where the subject cannot even be built."""
+    """One check on a bench; skipped where the subject cannot even be built, or draws where it must not."""
     known = checks()
     first: CheckResult = bench.remember(FIRST, lambda: _run(known[FIRST], bench, ""))
     if name == FIRST:
         return first
-    return _run(known[name], bench, "the subject cannot be built or called: see check_build_module" if first.status == "failed" else "")
+    if first.status == "failed":
+        return _run(known[name], bench, "the subject cannot be built or called: see check_build_module")
+    if name not in WITHOUT_OUTPUTS and bench.remember("draws in evaluation", lambda: _draws(bench)):
+        return _run(known[name], bench, "the forward pass draws in evaluation mode, no two outputs compare: see check_output_repeatable")
+    return _run(known[name], bench, "")
+
+
+def _draws(bench: Bench) -> bool:
+    """Whether the forward pass draws in evaluation mode; where asking breaks, the checks will say why."""
+    try:
+        with plain_surroundings(threads=1):
+            return bench.draws_in_evaluation
+    except Exception:
+        return False
 
 
 def as_subject(subject: Declared | Subject | str | Callable[..., Any]) -> Subject:

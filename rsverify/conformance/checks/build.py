@@ -10,12 +10,24 @@ from rsverify.conformance.registry import check
 from rsverify.definitions.optimizers import as_optimizer
 from rsverify.training.optimizers import STEPS
 
+OTHER_LAYERS = {
+    **dict.fromkeys(("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"), "a convolution"),
+    **dict.fromkeys(("num_embeddings", "embedding_dim", "padding_idx"), "an embedding"),
+    **dict.fromkeys(("nf", "nx"), "a Conv1D of transformers"),
+}
+"""What a build function that asks an nn.Linear for these attributes was written for."""
+
 
 @check("structure")
 def check_build_module(bench: Bench) -> str | None:
     """The subject can be built and called on a layer, on the CPU."""
     try:
         built = bench.build()
+    except AttributeError as error:
+        kind = next((kind for words, kind in OTHER_LAYERS.items() if f"'Linear' object has no attribute '{words}'" in str(error)), None)
+        if kind is None:
+            raise
+        raise Wrong(f"build adapts {kind}, and the suite hands it linear layers: it judges adapters of nn.Linear only") from error
     except (RuntimeError, AssertionError) as error:
         if isinstance(error, Wrong) or not any(word in str(error).lower() for word in ("cuda", "nvidia", "hip gpu", "xpu", "mps")):
             raise

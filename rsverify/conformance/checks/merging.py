@@ -240,9 +240,9 @@ def check_merge_in_place(bench: Bench) -> str | None:
         s.merge(built.module)
         found = built.base(x)
     if not close(found, expected, built):
-        same = close(found, built.base_output(x), built)
-        raise Wrong(
-            "after merging, the layer that was adapted still holds "
-            + ("the pretrained weight: merge wrote to a copy" if same else "another weight than the one with which the module computes")
-        )
+        if close(found, built.base_output(x), built):
+            raise Wrong("after merging, the layer that was adapted still holds the pretrained weight: merge wrote to a copy")
+        c, rest = ratio(found - built.base_output(x), expected - built.base_output(x))
+        how = explain({(built.rank, built.alpha): c}, tolerance=1e-4) if rest < 1e-3 else f"off by {rest:.2g} of itself"
+        raise Wrong(f"after merging, the layer that was adapted adds other than the adapter did before merging: merged/before is {how}")
     return None

@@ -82,6 +82,11 @@ def check_output_repeatable(bench: Bench) -> str | None:
     built = bench.trained()
     x = bench.x(TALL)
     kept = x.clone()
+    if bench.draws_in_evaluation:
+        raise Wrong(
+            "in evaluation mode the same input gives another output under another seed: the forward pass draws (a rank, dropout) where it"
+            " must not; draw in training mode only"
+        )
     first = built(x)
     built(3 * x)
     for _ in range(2):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from rsverify.conformance.bench import TALL, Bench, Built, close, ratio
+from rsverify.conformance.checks.saving import compare_loaded, load_saved, require_loaded
 from rsverify.conformance.checks.scale import CLOSE
 from rsverify.conformance.outcomes import Skip, Wrong
 from rsverify.conformance.reference import algebra
@@ -101,4 +102,22 @@ def check_redistribute_keeps(bench: Bench) -> str | None:
                 f"all but component {place + 1} of {bench.rank} are zero, and redistribute({bench.rank - 1}) loses {lost:.0%} of what is"
                 " added: components are dropped by place, not by importance"
             )
+    return None
+
+
+@check("persistence", "redistribute", "save", "load")
+def check_redistribute_saved(bench: Bench) -> str | None:
+    """Saved after a change of rank, the adapter is loaded as what it is: the file says the new rank, its alpha and its scale."""
+    s = bench.subject
+    assert s.redistribute is not None and s.save is not None
+    require_loaded(bench)
+    if len(bench.ranks) < 2:
+        raise Skip(f"it can be built at rank {bench.rank} only")
+    for old, new in (bench.ranks[:2], bench.ranks[1::-1]):
+        built = bench.trained(TALL, old)
+        s.redistribute(built.module, new)
+        now = replace(built, rank=new)
+        x = bench.x(TALL)
+        expected = now(x)
+        compare_loaded(load_saved(bench, s, s.save(now.module), now), expected, x, f"saved after a change of rank from {old} to {new}")
     return None

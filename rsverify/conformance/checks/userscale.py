@@ -8,7 +8,7 @@ import torch
 
 from rsverify.conformance.bench import TALL, Bench, close, ratio, tolerance
 from rsverify.conformance.checks.merging import base_weight, how_far_off, merge, unmerge
-from rsverify.conformance.checks.saving import load_saved
+from rsverify.conformance.checks.saving import load_saved, require_loaded
 from rsverify.conformance.checks.scale import CLOSE
 from rsverify.conformance.diagnose import explain
 from rsverify.conformance.outcomes import Skip, Wrong
@@ -198,6 +198,7 @@ def check_save_scaled(bench: Bench) -> str | None:
     """A scale set before saving is kept or left out, but not applied twice or by half."""
     s = bench.subject
     assert s.save is not None and s.set_scale is not None
+    require_loaded(bench)
     built = bench.trained()
     x = bench.x(TALL)
     s.set_scale(built.module, 3.0)

@@ -71,7 +71,7 @@ _LINES: dict[str, dict[str, str]] = {
     },
     "Adapted": {"self.base = base.requires_grad_(False)": "base_bias_trains base_trains_after_load"},
     "built": {
-        "m = Adapted(base, kit)": "target_never_matches",
+        "m = Adapted(base, kit)": "target_never_matches state_read_by_position",
         'm.slots["default"] = new_slot(kit, base.weight, rank, alpha)': "projection_grows_with_rank",
     },
     "kaiming": {
@@ -138,7 +138,8 @@ _LINES: dict[str, dict[str, str]] = {
     },
     "saved": {
         "slot = m.slot": "first_adapter_saved_instead",
-        '"rank": slot.rank, "alpha": slot.alpha, "rule": m.kit.rule, "s": slot.s, "trained": list(slot.trained),': "alpha_not_saved",
+        '"rank": slot.rank, "alpha": slot.alpha, "rule": m.kit.rule, "s": slot.s, "trained": list(slot.trained),': "alpha_not_saved"
+        " saved_under_the_first_rank",
         '"tensors": {name: value.detach().clone() for name, value in slot.factors().items()},': "users_scale_saved_twice bias_not_saved"
         " saved_in_bfloat16 saved_tensors_are_views saved_while_merged",
     },

@@ -25,6 +25,7 @@ from rsverify.testing.mutants.reference import (
     fused_delta,
     kaiming,
     loaded,
+    redistributed,
     residual_convert,
     saved,
 )  # fmt: skip
@@ -333,4 +334,41 @@ mutant(
     source="https://github.com/Comfy-Org/ComfyUI/issues/15114", of=LOKR, when=use.at_rank(48, use.loaded),
     hidden_by="ranks below the limit",
     load=load_full_without_alpha,
+)  # fmt: skip
+
+
+def redistributed_remembering(m: Adapted, rank: int) -> None:
+    m.memory.setdefault("rank", m.slot.rank)
+    redistributed(m, rank)
+
+
+def save_first_rank(m: Adapted) -> dict[str, Any]:
+    return {**saved(m), "rank": m.memory.get("rank", m.slot.rank)}
+
+
+mutant(
+    "saved_under_the_first_rank", "after a change of rank the file keeps the rank that the layer was built with",
+    source="no thread found", of=LORA, when=use.redistributed_and_loaded, hidden_by="saving before the change",
+    redistribute=redistributed_remembering, save=save_first_rank,
+)  # fmt: skip
+
+
+class ByPosition(Adapted):
+    """Reads a state dict as a list."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            for value, new in zip(self.state_dict().values(), state_dict.values(), strict=True):
+                value.copy_(new)
+
+
+def built_by_position(kit: Kit, rank: int, base: nn.Linear, alpha: float) -> nn.Module:
+    module = ByPosition(base, kit)
+    module.slots["default"] = built(kit, rank, base, alpha).slots["default"]
+    return module
+
+
+mutant(
+    "state_read_by_position", "a state dict is read as a list: the order of its keys decides what goes where", source="no thread found",
+    of=LORA, when=use.restored, hidden_by="reading what the same program wrote", build=built_by_position,
 )  # fmt: skip

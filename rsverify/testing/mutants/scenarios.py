@@ -370,3 +370,18 @@ def redistributed_and_scaled(subject: Subject, base: nn.Linear) -> nn.Module:
     assert subject.set_scale is not None
     subject.set_scale(module, 1.0)
     return module
+
+
+def redistributed_and_loaded(subject: Subject, base: nn.Linear) -> nn.Module:
+    """Another rank, saved, then loaded on the same pretrained layer."""
+    module = redistributed(9)(subject, base)
+    assert subject.save is not None and subject.load is not None
+    return subject.load(subject.save(module), layer()).eval()
+
+
+def restored(subject: Subject, base: nn.Linear) -> nn.Module:
+    """The state dict, keys in reverse order, read into a fresh layer."""
+    state = stirred(subject, base).state_dict()
+    module = fresh(subject, layer())
+    module.load_state_dict(dict(reversed(list(state.items()))))
+    return module
