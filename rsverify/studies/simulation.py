@@ -45,6 +45,13 @@ class Bench:
         return self.place.sizes
 
     @property
+    def trained(self) -> tuple[int, ...]:
+        """Ranks on a real block: those of the default where nothing but the block bounds them, else far below its widths."""
+        if self.cheap:
+            return parse_ranks("4:256")
+        return (2, 4, 8) if self.sizes.regime == "width" or max(self.sizes.ranks) < max(self.sizes.d_in, self.sizes.d_out) else (4, 16, 64)
+
+    @property
     def most(self) -> int:
         """Ranks of a curve at most."""
         return self.sizes.most

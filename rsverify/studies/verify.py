@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting, is_headline
 from rsverify.definitions.devices import refuse_device
 from rsverify.definitions.optimizers import Optimizer, as_optimizer
@@ -37,6 +36,12 @@ OPTIMIZERS = ("sgd", "adamw")
 TRAIN_RANKS = "4:256"
 TRAIN_CEILING = 1024
 """Ranks above are left to Monte Carlo: on the committed base they exceed every width eightfold."""
+STEPPED_DRAWS = 16
+"""Of adapters whose steps are really taken, one draw after another; a draw's own slope has little spread there."""
+ALIGNMENT = (
+    "the root mean square of an update on a real batch depends on how its samples align, and no bracket of it is known for this adapter;"
+    " its projection on the loss gradient does not"
+)
 TRAIN_DRAWS = 32
 """Student intervals at the level of the error budget need some 32 draws, not 3."""
 ERROR_BUDGET = 1e-6
@@ -82,11 +87,15 @@ class _Table:
                 estimated=self.estimated.get(claim),
                 measured=self.measured.get(claim),
                 silent=self.silent.get(claim, {}),
-                headline=is_headline(claim),
+                headline=is_headline(claim) and not self.alone(claim),
                 margin=self.margin,
             )
             found.append(dataclasses.replace(row, meaning=meaning(row)))
         return tuple(found)
+
+    def alone(self, claim: Claim) -> bool:
+        """Whether a claim has one witness at most by its nature: theory is silent, and a real batch shows its projection only."""
+        return self.silent.get(claim, {}).get("training") == ALIGNMENT and claim not in self.predicted
 
     def verdict(self, *, complete: bool) -> Verdict:
         rows = self.rows()
@@ -144,10 +153,10 @@ def verify(
         held = beside(target, declared, None if rules is None else _listed(rules), alpha=alpha, ranks=given_ranks)
         target, same, remarks = held.target, held.same, (held.remark,) if held.remark else ()
     asked_rules = _rules(target, rules)
-    train_ranks = tuple(r for r in parse_ranks(ranks if ranks is not None else TRAIN_RANKS) if r <= TRAIN_CEILING)
-    _refuse(asked_rules, asked_optimizers, train_ranks if given_ranks is None else given_ranks, alpha=alpha, margin=margin, seed=seed)
+    _refuse(asked_rules, asked_optimizers, given_ranks or parse_ranks(TRAIN_RANKS), alpha=alpha, margin=margin, seed=seed)
     bench = bench_of(target, asked_rules[0], asked_optimizers, ranks=given_ranks, quick=quick, alpha=alpha)
     alpha = bench.alpha
+    train_ranks = tuple(r for r in given_ranks or bench.trained if r <= TRAIN_CEILING)
     settings = _settings(target, bench, asked_rules, asked_optimizers, expect=expect, quantity=quantity)
     if quick or not bench.cheap:
         settings = tuple(s for s in settings if expect is not None or is_headline(s.claim))
@@ -324,17 +333,16 @@ def _measure_all(
     from rsverify.statistics.intervals import level_for
     from rsverify.studies.controls import controlled
     from rsverify.training import fine_tuning_problem, measure_all
+    from rsverify.training.first_step.witness import has_closed_form, trained_setting
 
     if len(ranks) < 2:
         for s in table.settings:
             _silence(table, s.claim, "training", f"fewer than two of the ranks are at most {TRAIN_CEILING}")
         yield "train", 1, 1
         return
-    if target.build is not None or not isinstance(target.declared, Adapter):
-        for s in table.settings:
-            _silence(table, s.claim, "training", f"training measures multilinear declarations; {target.name} is a module for each draw")
-        yield "train", 1, 1
-        return
+    closed = all(has_closed_form(s) for s in table.settings if s.claim.probe == "aligned")
+    draws = TRAIN_DRAWS if closed else STEPPED_DRAWS
+    table.details |= {"train_ranks": list(ranks), "train_draws": draws}
     yield "load the model", 0, 1
     own = problem is not None
     if problem is None:
@@ -349,14 +357,20 @@ def _measure_all(
     yield "train", 0, len(by_optimizer)
     # One pass for each optimizer, so that an interruption keeps the passes before it; the draws of A are the same in all.
     for index, group in enumerate(by_optimizer.values(), start=1):
+        trained = {
+            trained_setting(target.build or target.derivable, s.rule, optimizer=s.optimizer, **_asked(s.claim)): s.claim for s in group
+        }
         answers: Mapping[Claim, Measurement | str] = measure_all(
-            group, problem=problem, ranks=ranks, draws=TRAIN_DRAWS, alpha=alpha, seed=table.made.seed, level=level
+            list(trained), problem=problem, ranks=ranks, draws=draws, alpha=alpha, seed=table.made.seed, level=level
         )
-        for claim, answer in answers.items():
+        for s, claim in trained.items():
+            answer = answers[s.claim]
             if isinstance(answer, str):
                 _silence(table, claim, "training", answer)
+            elif not closed and claim.quantity in ("output", "update") and claim.statistic != "projection":
+                _silence(table, claim, "training", ALIGNMENT)
             else:
-                table.measured[claim] = answer
+                table.measured[claim] = dataclasses.replace(answer, claim=claim)
         yield "train", index, len(by_optimizer)
     yield "controls", 0, 1
     table.measured = controlled(table.settings, table.measured, problem=problem, alpha=alpha, seed=table.made.seed, float64=not own)
