@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,7 @@ def curve_agreement(predicted: Prediction, estimated: Estimate, ratio_margin: fl
     worst = 1.0
     for point, truth in zip(estimated.curve, curve, strict=True):
         if truth == 0:
-            answers.append("refuted")
+            answers.append("inconclusive" if point.lo <= 0 <= point.hi else "refuted")
             continue
         ends = sorted((point.lo / truth, point.hi / truth))
         answers.append(interval_agreement((ends[0], ends[1]), 1 - ratio_margin, 1 + ratio_margin))
@@ -180,7 +181,7 @@ def _within(
     name: str, numeric: Estimate | Measurement, ends: tuple[float, float], margin: float, label: str, *, context: bool
 ) -> Statement:
     if numeric.interval is None:
-        return Statement("refuted", f"{name} sees no power law: the magnitude changes sign or vanishes", context)
+        return _without_interval(name, numeric, context)
     answer = interval_agreement(numeric.interval, ends[0] - margin, ends[1] + margin)
     shown = f"[{numeric.interval[0]:+.3f}, {numeric.interval[1]:+.3f}]"
     if label == "the bracket":
@@ -188,6 +189,24 @@ def _within(
     place = {"confirmed": "inside", "refuted": "outside", "inconclusive": "across an end of"}[answer]
     price = f" ({draws_to_settle(numeric, ends, margin)})" if answer == "inconclusive" else ""
     return Statement(answer, f"{name} {shown} is {place} {label} +- {margin:g}{price}", context)
+
+
+def _without_interval(name: str, numeric: Estimate | Measurement, context: bool) -> Statement:
+    """What an exponent without an interval says: a magnitude seen below zero contradicts it, one across zero cannot tell.
+
+    An estimate's exponent is that of the absolute value: it has none only where zero is not excluded at some rank.
+    """
+    below = [point.rank for point in numeric.curve if point.hi < 0]
+    if isinstance(numeric, Measurement) and below:
+        return Statement("refuted", f"{name} sees no power law: the magnitude is below zero at rank {below[0]}", context)
+    across = [point for point in numeric.curve if point.lo <= 0 <= point.hi]
+    ratios = [(point.hi - point.lo) / (2 * abs(point.value)) if point.value else math.inf for point in across]
+    worst = max(ratios, default=math.inf)
+    price = "no number of draws seen so far says how many would" if not math.isfinite(worst) else (
+        f"some {(2 * worst) ** 2:.3g} times the {numeric.draws} draws would settle it"
+    )  # fmt: skip
+    ranks = ", ".join(str(point.rank) for point in across) or "some draws"
+    return Statement("inconclusive", f"{name} cannot tell the exponent: zero is not excluded at {ranks} ({price})", context)
 
 
 def draws_to_settle(numeric: Estimate | Measurement, ends: tuple[float, float], margin: float) -> str:
@@ -205,7 +224,7 @@ def draws_to_settle(numeric: Estimate | Measurement, ends: tuple[float, float], 
 
 def _between(estimated: Estimate, measured: Measurement, margin: float) -> Statement:
     if estimated.interval is None or measured.interval is None:
-        return Statement("inconclusive", "one witness sees no power law")
+        return Statement("inconclusive", "one witness cannot tell the exponent")
     lo = measured.interval[0] - estimated.interval[1]
     hi = measured.interval[1] - estimated.interval[0]
     answer = interval_agreement((lo, hi), -margin, margin)

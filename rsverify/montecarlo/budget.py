@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from rsverify.errors import BudgetError, InputError
 
+SAMPLE_WORK = 10_000
+"""What drawing a sample and adding it to the span costs, in numbers computed with: some 100 microseconds of streams and small products."""
+FEW_STEPS = 100
+"""Steps up to which only the draws are bounded: their work is then within two orders of what is foretold for one step."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -41,6 +46,39 @@ class Budget:
                 needed=per_draw, allowed=self.bytes, unit="bytes",
             )  # fmt: skip
         return max(1, min(block, self.bytes // per_draw))
+
+    def check_samples(self, samples: int, d_in: int, d_out: int) -> None:
+        """Refuse samples whose drawing alone is out of reach, before the first is drawn.
+
+        Raises: BudgetError.
+        """
+        needed = 8 * samples * (2 * d_in + d_out)
+        if needed > self.bytes:
+            raise BudgetError(
+                f"{samples} samples of a {d_out} x {d_in} layer hold {needed:.3g} bytes, bytes={self.bytes:.3g} are allowed; "
+                "ask for fewer samples or raise Budget(bytes=...)",
+                needed=needed, allowed=self.bytes, unit="bytes",
+            )  # fmt: skip
+        work = samples * SAMPLE_WORK
+        if self.entries is not None and work > self.entries:
+            raise BudgetError(
+                f"{samples} samples, each drawn from streams of its own, cost what {work:.3g} numbers do; entries={self.entries:.3g} are "
+                "allowed; ask for fewer samples or raise Budget(entries=...)",
+                needed=work, allowed=self.entries, unit="entries",
+            )  # fmt: skip
+
+    def check_steps(self, steps: int, work: float) -> None:
+        """Refuse many steps whose least draws are out of reach; few steps are left to the bounds on draws.
+
+        Args: work: the numbers that the steps of the least draws compute with.
+        Raises: BudgetError.
+        """
+        if steps > FEW_STEPS and self.entries is not None and work > self.entries:
+            raise BudgetError(
+                f"{steps} steps take at least {work:.3g} numbers at these ranks; entries={self.entries:.3g} are allowed; ask for fewer "
+                f"steps (some {max(1, int(steps * self.entries / work))}), leave out the largest ranks, or raise Budget(entries=...)",
+                needed=work, allowed=self.entries, unit="entries",
+            )  # fmt: skip
 
     def check_work(self, entries: int, *, rank: int) -> None:
         """Refuse a rank at which one draw alone is more work than all draws may be.

@@ -133,6 +133,7 @@ def estimate(
             f"{len(ranks)} ranks need at least {LEAST_DRAWS} draws each, {least} in all; draws={budget.draws} are allowed",
             needed=least, allowed=budget.draws, unit="draws",
         )  # fmt: skip
+    budget.check_samples(samples, sizes.d_in, sizes.d_out)
     problem = make_problem(seed, d_in=sizes.d_in, d_out=sizes.d_out, cosine=asked.claim.cosine, samples=samples)
     task = Task(asked, problem, float(alpha), LEARNING_RATE if lr is None else float(lr), seed, budget, store)
     data: dict[str, float] = {"d_in": sizes.d_in, "d_out": sizes.d_out, "alpha": task.alpha, "lr": task.lr}

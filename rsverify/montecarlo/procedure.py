@@ -18,7 +18,7 @@ from rsverify.montecarlo.planning import Aim, Pilot, excess, plan, spreads
 from rsverify.montecarlo.samplers import Sample, Sampler
 from rsverify.montecarlo.sequential import Inquiry, run_sequence
 from rsverify.records import Estimate, Point, Prediction
-from rsverify.statistics.design import LEAST_DRAWS, SHARE, draws_for_tail, false_pass_rate
+from rsverify.statistics.design import FEWEST_DRAWS, LEAST_DRAWS, SHARE, draws_for_tail, false_pass_rate
 from rsverify.statistics.intervals import normal_quantile, student_quantile
 
 PILOT_ENTRIES = 2**18  # a pilot of the smallest ranks sees enough draws to know its own spread
@@ -116,6 +116,7 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
     Raises: BudgetError before the main sample; Diverged with rank and step.
     """
     work = _Work(question, sampler, progress or (lambda what, done, total: None))
+    _affordable(question, sampler)
     setting, ranks = sampler.task.setting, question.ranks
     statistic = setting.claim.statistic
     pilots, vanishes = _pilot(work)
@@ -171,6 +172,18 @@ def answer(question: Question, sampler: Sampler, progress: Progress | None = Non
     half = fit.half_width(level)
     _remark(work, fit, half)
     return work.record(curve, fit, half)
+
+
+def _affordable(question: Question, sampler: Sampler) -> None:
+    """Refuse, before anything is drawn, ranks or steps of which the least draws alone are out of reach.
+
+    Raises: BudgetError with the price.
+    """
+    budget = sampler.task.budget
+    for rank in question.ranks:
+        budget.check_work(sampler.entries(rank), rank=rank)
+    steps = sampler.task.setting.claim.steps
+    budget.check_steps(steps, sum(sampler.steps_work(rank, FEWEST_DRAWS) for rank in question.ranks))
 
 
 def _pilot(work: _Work) -> tuple[list[Pilot], bool]:

@@ -73,6 +73,10 @@ class Sampler(ABC):
     def entries(self, rank: int) -> int:
         """Numbers that one draw at a rank computes with: the work, whatever the machine."""
 
+    def steps_work(self, rank: int, draws: int) -> float:
+        """Numbers that the claim's steps compute with for so many draws at a rank; less where draws share their steps."""
+        return float(self.task.setting.claim.steps) * draws * self.entries(rank)
+
     def nested(self, ranks: Sequence[int], phase: str, draws: int) -> list[Sample]:
         """Draws in which smaller ranks are parts of larger ones: for comparing rules on the same draws, not for one slope.
 

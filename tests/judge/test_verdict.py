@@ -7,7 +7,7 @@ import pytest
 
 from rsverify.expressions import Expression
 from rsverify.records import Claim, Control, Estimate, Measurement, Point, Prediction
-from rsverify.verdict import classify, draws_to_settle, expected_outcome, interval_agreement, judge, outcome
+from rsverify.verdict import classify, curve_agreement, draws_to_settle, expected_outcome, interval_agreement, judge, outcome
 
 CLAIM = Claim("lora", "B=zero", "alpha/r", "sgd")
 RANKS = (4, 8, 16, 32)
@@ -33,6 +33,11 @@ def row(predicted=None, estimated=None, measured=None, headline=True):
     return judge(CLAIM, predicted=predicted, estimated=estimated, measured=measured, silent={}, headline=headline)
 
 
+def without_interval(numeric, lo, hi, value=1.0):
+    """The record where every point has this interval, so that no exponent of it exists."""
+    return replace(numeric, exponent=None, interval=None, curve=tuple(Point(p.rank, value, lo, hi) for p in numeric.curve))
+
+
 def test_three_agreeing_witnesses_confirm():
     found = row(prediction(), estimate(), measurement())
     assert (found.agreement, found.stability) == ("confirmed", "collapses")
@@ -48,13 +53,35 @@ def test_three_agreeing_witnesses_confirm():
         (prediction(formula="40/r"), estimate(), measurement()),
         (prediction(), estimate(), measurement(controls=(Control("first order over real", 0.5, 1.0, 0.05),))),
         (prediction(), estimate(), measurement(bracket=(0.0, 0.5))),
-        (prediction(), replace(estimate(), exponent=None, interval=None), measurement()),
+        (prediction(), estimate(), without_interval(measurement(), -1.0, -0.5)),
         (prediction(), replace(estimate(), zero=True), measurement()),
     ],
     ids=["theory", "simulation", "training", "lost factor", "wrong formula", "control", "bracket", "sign", "zero"],
 )
 def test_each_witness_can_refute_alone(predicted, estimated, measured):
     assert row(predicted, estimated, measured).agreement == "refuted"
+
+
+@pytest.mark.parametrize("make", [estimate, measurement])
+def test_a_witness_that_cannot_tell_an_exponent_refutes_nothing_and_names_its_price(make):
+    """Zero inside the points' intervals: 17 of 60 true claims were refuted for it."""
+    records = {"estimated": estimate(), "measured": measurement()}
+    records["estimated" if make is estimate else "measured"] = without_interval(make(), -1.0, 3.0)
+    found = row(replace(prediction(), formula=None), **records)
+    assert found.agreement == "inconclusive" and found.stability == "inconclusive"
+    # Half-width 2 about 1 must shrink to 1/2: sixteen times the draws.
+    assert "zero is not excluded" in found.reason and "some 16 times the" in found.reason
+
+
+def test_a_magnitude_of_nought_has_no_price():
+    found = row(replace(prediction(), formula=None), without_interval(estimate(), -1.0, 1.0, value=0.0), measurement())
+    assert found.agreement == "inconclusive" and "no number of draws seen so far" in found.reason
+
+
+def test_a_curve_through_zero_is_refuted_only_by_points_that_exclude_zero():
+    foretold = prediction(formula="0*r")
+    assert curve_agreement(foretold, without_interval(estimate(), -1.0, 3.0), 0.05).agreement == "inconclusive"
+    assert curve_agreement(foretold, estimate(), 0.05).agreement == "refuted"
 
 
 def test_wide_interval_is_inconclusive_and_names_its_price():

@@ -9,7 +9,11 @@ from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import Constant, Gaussian, KaimingUniform, Zero, frozen
 from rsverify.errors import BudgetError, Diverged, InputError
 from rsverify.montecarlo import Budget, estimate
+from rsverify.montecarlo.channels.sampler import ChannelSampler
 from rsverify.montecarlo.dense.engine import Engine
+from rsverify.montecarlo.dense.sampler import DenseSampler
+from rsverify.montecarlo.gram.sampler import GramSampler
+from rsverify.montecarlo.samplers import Sampler
 from rsverify.records import Estimate, dumps, loads
 
 GAUSSIAN = Adapter("lora-gaussian", "o r, r i -> o i", B=Zero(), A=Gaussian("1/sqrt(i)"))
@@ -122,9 +126,9 @@ def test_epsilon_regime_is_marked():
 
 @pytest.mark.parametrize("engine", ["dense", "gram"])
 def test_overflow_is_named_with_step_and_rank_not_nan(engine):
-    with pytest.raises(Diverged, match="diverges: at rank 4 the numbers of step 2 are not finite") as caught:
-        estimate(GAUSSIAN, "alpha", lr=1e150, steps=6, ranks=(4, 8), d_in=4, d_out=3, engine=engine)
-    assert (caught.value.rank, caught.value.step) == (4, 2)
+    with pytest.raises(Diverged, match="diverges: at rank 4 the numbers of step 3 are not finite") as caught:
+        estimate(GAUSSIAN, "alpha", lr=1e30, steps=6, ranks=(4, 8), d_in=4, d_out=3, engine=engine)
+    assert (caught.value.rank, caught.value.step) == (4, 3)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +162,30 @@ def test_budget_refusals_name_their_price():
         estimate("lora", "alpha/r", ranks=(4, 2**20), budget=Budget(bytes=10**6), engine="dense")
     with pytest.raises(BudgetError, match="one draw at rank 1099511627776"):
         estimate("lora", "alpha/r", ranks=(4, 2**40))
+
+
+@pytest.mark.parametrize(
+    ("asked", "unit"),
+    [
+        ({"steps": 10**6}, "entries"), ({"steps": 10**6, "optimizer": "adamw"}, "entries"),
+        ({"steps": 10**5, "adapter": "vera"}, "entries"),
+        ({"samples": 10**6}, "bytes"), ({"samples": 90_000}, "entries"), ({"ranks": "4:2**40"}, "entries"),
+        ({"steps": 10**6, "optimizer": "normalized-sgd"}, "entries"),
+    ],
+)  # fmt: skip
+def test_what_would_hang_names_its_price_before_a_number_is_drawn(monkeypatch, asked, unit):
+    monkeypatch.setattr(Sampler, "sample", never := lambda *a: pytest.fail("drawn"))
+    for engine in (GramSampler, ChannelSampler, DenseSampler):
+        monkeypatch.setattr(engine, "sample", never)
+    asked = {"adapter": "lora", **asked}
+    with pytest.raises(BudgetError, match="allowed") as caught:
+        estimate(asked.pop("adapter"), "alpha/r", **asked)
+    assert caught.value.unit == unit and caught.value.needed > caught.value.allowed
+
+
+def test_many_steps_that_share_one_state_are_no_hang():
+    found = estimate("lora", "alpha/r", steps=1000, lr=1e-6, ranks=(4, 16, 64), d_in=4, d_out=3)
+    assert found.interval is not None and found.interval[0] < -1 < found.interval[1]
 
 
 @pytest.mark.parametrize("seed", range(4))

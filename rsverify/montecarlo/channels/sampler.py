@@ -81,6 +81,10 @@ class ChannelSampler(Sampler):
     def entries(self, rank: int) -> int:
         return rank * self._per_channel
 
+    def steps_work(self, rank: int, draws: int) -> float:
+        steps = self.run.steps
+        return float(steps if steps > 1 else 1) * draws * self.entries(rank)
+
     def spread(self, rank: int) -> float:
         d_in, d_out = len(self.run.data.Q), len(self.run.V)
         sizes = self.task.setting.adapter.axis_sizes(rank, d_in, d_out)
