@@ -20,6 +20,9 @@ ROOMS = {
         "benchmarks/adversary.py", "benchmarks/_autograd.py", "benchmarks/_random_cases.py", "rsverify/symbolic", *_SIMULATION,
     ),
     "calibration": ("benchmarks/calibration.py", *_SIMULATION),
+    "derive_matrix": (
+        "benchmarks/derive_matrix.py", "rsverify/symbolic", "rsverify/definitions", "rsverify/expressions.py", "rsverify/powerlaw.py",
+    ),
     "every_adapter": (
         "benchmarks/every_adapter.py", "rsverify/symbolic", "rsverify/training", "rsverify/studies/verify.py",
         "rsverify/studies/simulation.py", "rsverify/verdict.py", *_SIMULATION,
