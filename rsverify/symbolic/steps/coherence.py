@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -44,10 +45,8 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude
     Raises: NotDerivable with the reason.
     """
     if claim.steps > 1:
-        raise NotDerivable(
-            f"from the second step of {optimizer.name} on the signs of {adapter.expression!r} depend on sums that the first has moved"
-        )
-    step = _Step(adapter, optimizer)
+        raise NotDerivable(f"bounds by coherence of signs speak of one step, and {claim.steps} are asked for; later steps follow from it")
+    step = OneStep(adapter, optimizer)
     if not step.moving:
         return Magnitude(sp.Integer(0), True)
     kind = claim.quantity.partition(":")[0]
@@ -62,6 +61,7 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude
     return step.gradients(claim, [str(claim.factor)] if claim.factor else list(adapter.trainable))
 
 
+@lru_cache(maxsize=512)
 def second_moment(adapter: Adapter, quantity: str, probe: str = "aligned") -> Any:
     """E of the squared norm of a quantity at init, exact."""
     claim = Claim(adapter.name, adapter.init, "", "sgd", quantity, "frobenius", probe, "rank", 0)
@@ -82,7 +82,7 @@ def rank_one_gradient(adapter: Adapter, name: str) -> bool:
         linked |= more
 
 
-class _Step:
+class OneStep:
     """One step of an optimizer on an adapter: which factors move, how far, and what that does."""
 
     def __init__(self, adapter: Adapter, optimizer: Optimizer) -> None:
@@ -134,7 +134,7 @@ class _Step:
         rows, columns = self.adapter.operands[name]
         return self.sizes[rows], self.sizes[columns]
 
-    def _count(self, names: Iterable[str], without: Sequence[str] = ()) -> Any:
+    def count(self, names: Iterable[str], without: Sequence[str] = ()) -> Any:
         """Number of entries of factors together, over the axes that are not given."""
         axes = {axis for name in names for axis in self.adapter.operands[name]} - set(without)
         return sp.Mul(*(self.sizes[axis] for axis in axes))
@@ -149,22 +149,28 @@ class _Step:
         """<D, G> squared, up to a constant: how far the step goes along its gradient."""
         total: Any = sp.Integer(0)
         for name in self.moving:
-            gain = self._count([name]) if self.sign else self._spread_over(name) if upper else 1
+            gain = self.count([name]) if self.sign else self._spread_over(name) if upper else 1
             total += self.rates[name] ** 2 * gain * self.squares[name]
         return total
 
-    def reach(self, quantity: str, onto: Sequence[str], probe: str = "aligned") -> Any:
-        """An upper bound on E of the squared change of a quantity, over all products of steps."""
+    def rate(self, name: str) -> Any:
+        """How far an entry (sign-like) or the whole of a factor (unit length) moves in a step, were it to move."""
+        known = self.rates.get(name)
+        return first_rate(self.optimizer, self.adapter, name) * self._factor(name) if known is None else known
+
+    def reach(self, quantity: str, onto: Sequence[str], probe: str = "aligned", moving: Sequence[str] | None = None) -> Any:
+        """An upper bound on E of the squared change of a quantity, over all products of steps of the factors that move."""
         total: Any = sp.Integer(0)
-        for size in range(1, len(self.moving) + 1):
-            for chosen in combinations(self.moving, size):
+        moving = self.moving if moving is None else moving
+        for size in range(1, len(moving) + 1):
+            for chosen in combinations(moving, size):
                 if any(is_zero(self.adapter.laws[name]) and name not in chosen for name in self.adapter.laws):
                     continue
                 # A factor of independent entries of variance one in place of the step sums the squared derivatives.
                 unit = self.adapter.with_init(**{name: Gaussian(std=1) for name in chosen})
                 values = sp.Mul(*(self._spread_over(name) for name in chosen))
-                many = self._count(chosen, onto) if self.sign else values / self._alike(chosen, onto)
-                total += sp.Mul(*(self.rates[name] ** 2 for name in chosen)) * many * second_moment(unit, quantity, probe)
+                many = self.count(chosen, onto) if self.sign else values / self._alike(chosen, onto)
+                total += sp.Mul(*(self.rate(name) ** 2 for name in chosen)) * many * second_moment(unit, quantity, probe)
         return total
 
     def _alike(self, chosen: Sequence[str], onto: Sequence[str]) -> Any:
@@ -272,7 +278,7 @@ class _Step:
 
     def gradients(self, claim: Claim, asked: list[str]) -> Magnitude:
         if len(self.moving) > 1:
-            raise NotDerivable("gradients after a step that moves several factors mix orders of lr that second moments do not separate")
+            raise SeveralMove("gradients after a step that moves several factors mix orders of lr that second moments do not separate")
         (moved,) = self.moving
         below: Any = sp.Integer(0)
         above: Any = sp.Integer(0)
@@ -282,20 +288,24 @@ class _Step:
                 above += self.kept**2 * self.squares[name]
                 continue
             # <G_F, F> is the full contraction, -<D, G>: so |G_F| is at least that over |F|.
-            below += self.alignment(upper=False) / self._norm2(name)
+            below += self.alignment(upper=False) / self.norm2(name)
             above += self.reach(f"gradient:{name}", self.adapter.operands[name])
-        entries = self._count(asked) if claim.statistic == "rms" and claim.factor else 1
+        entries = self.count(asked) if claim.statistic == "rms" and claim.factor else 1
         if asked == [moved]:
             return Magnitude(sp.expand(below / entries), True, adapter=self.adapter)
         return self.bracket(below / entries, above / entries)
 
-    def _norm2(self, name: str) -> Any:
+    def norm2(self, name: str) -> Any:
         """E of the squared norm of a factor at init."""
         law = self.adapter.laws[name]
         bare = law.law if isinstance(law, Frozen) else law
         if isinstance(bare, Orthonormal):
             return sp.Min(*self._matrix(name)) * spread(self.adapter, name) ** 2
-        return self._count([name]) * sp.Rational(law.standard_moment(2)) * spread(self.adapter, name) ** 2
+        return self.count([name]) * sp.Rational(law.standard_moment(2)) * spread(self.adapter, name) ** 2
+
+
+class SeveralMove(NotDerivable):
+    """Exact orders of lr cannot be told apart; the leading one can (the module `later`)."""
 
 
 def is_zero(law: Law) -> bool:

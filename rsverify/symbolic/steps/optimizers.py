@@ -10,9 +10,9 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.laws import PrincipalComponents
 from rsverify.definitions.optimizers import Optimizer
-from rsverify.errors import NotDerivable
+from rsverify.errors import BudgetError, NotDerivable
 from rsverify.records import Claim
-from rsverify.symbolic.steps import coherence, epsilon, muon, normstep, polynomial, several, signstep
+from rsverify.symbolic.steps import coherence, epsilon, later, muon, normstep, polynomial, several, signstep
 from rsverify.symbolic.steps.magnitude import Magnitude
 from rsverify.symbolic.steps.scalarsteps import SIGN_LIKE
 from rsverify.symbolic.steps.twofactor import two_factors
@@ -38,10 +38,22 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude
 
 
 def _nonlinear(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
+    """One step or several at epsilon zero: in formulas where they close, else by bounds to leading order in the learning rate."""
+    try:
+        return _closed(adapter, optimizer, claim)
+    except NotDerivable as error:
+        kind = claim.quantity.partition(":")[0]
+        if claim.steps > 1 or (kind in ("gradient", "gradient_norm") and isinstance(error, coherence.SeveralMove)):
+            bounds = later.magnitude(adapter, optimizer, claim, lambda first: _closed(adapter, optimizer, first))
+            return muon.remarked(replace(bounds, notes=(*_bounded(adapter), *bounds.notes)), optimizer, rank_one=False)
+        raise
+
+
+def _closed(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
     factors = two_factors(adapter)
     if factors is None:
-        found = coherence.magnitude(adapter, optimizer, claim)
-        return muon.remarked(replace(found, notes=(*_bounded(adapter), *found.notes)), optimizer, rank_one=False)
+        bounds = coherence.magnitude(adapter, optimizer, claim)
+        return muon.remarked(replace(bounds, notes=(*_bounded(adapter), *bounds.notes)), optimizer, rank_one=False)
     if optimizer.name in SIGN_LIKE:
         return signstep.magnitude(adapter, factors, optimizer, claim)
     if optimizer.name in normstep.UNIT_LENGTH:
@@ -51,9 +63,17 @@ def _nonlinear(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitud
 
 def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
     if claim.steps > 1 and several.up_and_down(adapter):
-        value, squared = several.magnitude(adapter, optimizer, claim)
+        try:
+            value, squared = several.magnitude(adapter, optimizer, claim)
+        except BudgetError as error:
+            return later.linear(optimizer, claim, lambda first: _polynomial(adapter, optimizer, first), error)
         return Magnitude(value, squared, adapter=adapter)  # its powers of 1 +- t are the short form: it is not multiplied out
-    value, squared = polynomial.magnitude(adapter, optimizer, claim)
+    try:
+        value, squared = polynomial.magnitude(adapter, optimizer, claim)
+    except BudgetError as error:
+        if claim.steps < 2:
+            raise
+        return later.linear(optimizer, claim, lambda first: _polynomial(adapter, optimizer, first), error)
     return Magnitude(_short(value), squared, adapter=adapter, notes=_bounded(adapter))
 
 

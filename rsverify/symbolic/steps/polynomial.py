@@ -70,6 +70,15 @@ def _check_terms(adapter: Adapter, factors: Factors, name: str, step: int) -> No
         )  # fmt: skip
 
 
+def _check_count(count: int, adapter: Adapter, claim: Claim) -> None:
+    """Refuse before networks are multiplied out whose pairs would be too many."""
+    if count > MAX_TERMS:
+        raise BudgetError(
+            f"{claim.quantity} after {claim.steps} steps of {adapter.expression!r} is a sum of {count} networks: {count**2} pairs,"
+            f" at most {MAX_TERMS**2}; ask for fewer steps, or sample them", needed=count, allowed=MAX_TERMS, unit="networks",
+        )  # fmt: skip
+
+
 def observed(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[Tensor, Tensor]:
     """The quantity of a claim as a network, and the direction of its projection: (y, -v), (y, x), or a scalar and nothing.
 
@@ -79,6 +88,8 @@ def observed(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[Tens
     after = stepped(adapter, optimizer, claim.steps)
     kind = claim.quantity.partition(":")[0]
     rows, columns = adapter.result
+    if kind != "loss_decrease":
+        _check_count(math.prod(len(tensor) for tensor in after.values()), adapter, claim)
     if kind in ("output", "update"):
         change = contraction(adapter, after, column="x'")
         # Where the weight added at init is not zero, what it did to the output is taken off: of the update by its name.
@@ -101,11 +112,7 @@ def magnitude(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> tuple[sp.
     kind = claim.quantity.partition(":")[0]
     if kind in ("output", "update", "input_gradient", "loss_decrease"):
         y, direction = observed(adapter, optimizer, claim)
-        if len(y) > MAX_TERMS:
-            raise BudgetError(
-                f"{claim.quantity} after {claim.steps} steps of {adapter.expression!r} is a sum of {len(y)} networks: {len(y) ** 2} pairs,"
-                f" at most {MAX_TERMS**2}; ask for fewer steps, or sample them", needed=len(y), allowed=MAX_TERMS, unit="networks",
-            )  # fmt: skip
+        _check_count(len(y), adapter, claim)
         scalar = kind == "loss_decrease"
         if claim.statistic == "projection":
             length = sp.Integer(1) if scalar else sp.sqrt(s.x_norm2 if kind == "input_gradient" else s.v_norm2)
