@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import sympy as sp
@@ -14,7 +14,9 @@ import sympy as sp
 from rsverify.definitions.adapter import Adapter
 from rsverify.definitions.claims import Setting, setting
 from rsverify.definitions.optimizers import Optimizer
+from rsverify.definitions.registry import as_declared
 from rsverify.definitions.rules import ScalingRule
+from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import BudgetError, InputError, NotDerivable, known_arguments
 from rsverify.expressions import Expression
 from rsverify.records import Claim, Prediction
@@ -25,7 +27,7 @@ from rsverify.symbolic.moments import symbols as s
 from rsverify.symbolic.moments.flatdata import averaged, changing, flat_values, random_names
 from rsverify.symbolic.moments.network import DATA
 from rsverify.symbolic.moments.sizes import growth_note
-from rsverify.symbolic.steps import optimizers
+from rsverify.symbolic.steps import optimizers, wrapped
 from rsverify.symbolic.steps.magnitude import Magnitude, exact_number
 
 
@@ -46,16 +48,31 @@ def derive(
     Raises: NotDerivable with the reason; RuleError where the rule has no power law; UnknownName, InputError.
     Source: the forward and backward clauses for LoRA are the theorem of Kalajdzievski 2023, arXiv 2312.03732.
     """
-    asked = setting(adapter, rule, optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime)
+    declared = as_declared(adapter)
+    outer = declared if isinstance(declared, WrappedAdapter) else None
+    asked = setting(
+        declared if outer is None else outer.core, rule,
+        optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime,
+    )  # fmt: skip
+    if outer is not None:
+        return _derived(asked, outer)
     with with_command(asked):
         return _derived(asked)
 
 
-def _derived(asked: Setting) -> Prediction:
+def _derived(asked: Setting, outer: WrappedAdapter | None = None) -> Prediction:
+    """The prediction for a setting; with `outer`, for the adapter that wraps the setting's."""
     claim, p = asked.claim, asked.rule.power
-    found = settled(magnitude(asked.adapter, asked.optimizer, claim), claim, p)
-    terms = terms_of(found, claim)
-    bounds = exponent_range(found, claim, p)
+    if outer is None:
+        found = magnitude(asked.adapter, asked.optimizer, claim)
+    else:
+        found = wrapped.magnitude(outer, asked.optimizer, claim, partial(magnitude, asked.adapter, asked.optimizer))
+        claim = replace(claim, adapter=outer.name, init=outer.init)
+    below_widths = outer is not None and outer.name in wrapped.BELOW_THE_WIDTHS
+    read_at = replace(claim, regime="width") if below_widths else claim
+    found = settled(found, read_at, p)
+    terms = terms_of(found, read_at)
+    bounds = exponent_range(found, read_at, p)
     if bounds is None:
         return Prediction(claim, None, zero=True, rule=asked.rule.expression, notes=found.notes)
     shown = sp.sqrt(found.value) if found.squared else found.value

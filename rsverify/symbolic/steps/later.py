@@ -112,7 +112,9 @@ def linear(optimizer: Optimizer, claim: Claim, first: First, priced: BudgetError
     if kind in ("output", "input_gradient", "gradient", "gradient_norm") and not value.has(s.lr):
         steps = sp.Integer(1)  # what was there at init leads
     note = f"to leading order in the learning rate: {priced}"
-    return Magnitude(value * (steps**2 if one.squared else steps), one.squared, False, "O(lr)", notes=(note, *one.notes), adapter=one.adapter)
+    return Magnitude(
+        value * (steps**2 if one.squared else steps), one.squared, False, "O(lr)", notes=(note, *one.notes), adapter=one.adapter
+    )
 
 
 def leading_in_lr(value: Any, *, empty: Exception | None = None) -> Any:

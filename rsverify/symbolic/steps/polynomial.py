@@ -56,7 +56,7 @@ def stepped(adapter: Adapter, optimizer: Optimizer, steps: int) -> dict[str, Ten
     return factors
 
 
-MAX_TERMS = 150
+MAX_TERMS = 40
 """Networks that a quantity may be the sum of: second moments meet pairs of them."""
 
 
