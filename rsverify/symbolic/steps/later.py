@@ -124,7 +124,7 @@ def leading_in_lr(value: Any, *, empty: Exception | None = None) -> Any:
     """
     by_power: dict[Fraction, Any] = {}
     for term in sp.Add.make_args(sp.expand(value)):
-        rest, power = term.as_coeff_exponent(s.lr)
+        _, power = term.as_coeff_exponent(s.lr)
         by_power[Fraction(str(power))] = by_power.get(Fraction(str(power)), sp.Integer(0)) + term
     lowest = {power: total for power, total in by_power.items() if sp.expand(total) != 0}
     if not lowest:
