@@ -42,7 +42,7 @@ from rsverify.symbolic.moments.sizes import axis_sizes, spread
 MAX_WAYS = 5_000
 """Blocks that one occurrence may be put into: above this a single step of a moment takes minutes."""
 MAX_DIAGRAMS = 15_000
-"""Diagrams brought to canonical form for one moment, some 0.4 ms each: above this it takes more than 6 s, and the price is named instead."""
+"""Diagrams brought to canonical form for one moment, 0.4 ms each: above this it takes more than 6 s, and the price is named instead."""
 
 
 def expectation(tensor: Tensor, adapter: Adapter) -> sp.Expr:

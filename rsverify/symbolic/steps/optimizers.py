@@ -63,10 +63,7 @@ def _closed(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
 
 def _polynomial(adapter: Adapter, optimizer: Optimizer, claim: Claim) -> Magnitude:
     if claim.steps > 1 and several.up_and_down(adapter):
-        try:
-            value, squared = several.magnitude(adapter, optimizer, claim)
-        except BudgetError as error:
-            return later.linear(optimizer, claim, lambda first: _polynomial(adapter, optimizer, first), error)
+        value, squared = several.magnitude(adapter, optimizer, claim)
         return Magnitude(value, squared, adapter=adapter)  # its powers of 1 +- t are the short form: it is not multiplied out
     try:
         value, squared = polynomial.magnitude(adapter, optimizer, claim)

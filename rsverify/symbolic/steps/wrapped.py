@@ -57,7 +57,10 @@ def magnitude(adapter: WrappedAdapter, optimizer: Optimizer, claim: Claim, core:
     """
     if adapter.name not in _KNOWN:
         raise NotDerivable(f"of adapter {adapter.name!r}, {adapter.reason}", adapter.core)
-    return _KNOWN[adapter.name](optimizer, claim, core)
+    try:
+        return _KNOWN[adapter.name](optimizer, claim, core)
+    except NotDerivable as error:
+        raise NotDerivable(error.reason, adapter.core) from error
 
 
 def _powers(part: Magnitude, order: str, note: str) -> Magnitude:
