@@ -354,6 +354,7 @@ def _measure_all(
     by_optimizer: dict[str, list[Setting]] = {}
     for s in table.settings:
         by_optimizer.setdefault(s.optimizer.text, []).append(s)
+    attached: list[Setting] = []
     yield "train", 0, len(by_optimizer)
     # One pass for each optimizer, so that an interruption keeps the passes before it; the draws of A are the same in all.
     for index, group in enumerate(by_optimizer.values(), start=1):
@@ -363,6 +364,7 @@ def _measure_all(
         answers: Mapping[Claim, Measurement | str] = measure_all(
             list(trained), problem=problem, ranks=ranks, draws=draws, alpha=alpha, seed=table.made.seed, level=level
         )
+        attached += [dataclasses.replace(s, claim=claim) for s, claim in trained.items()]
         for s, claim in trained.items():
             answer = answers[s.claim]
             if isinstance(answer, str):
@@ -373,7 +375,7 @@ def _measure_all(
                 table.measured[claim] = dataclasses.replace(answer, claim=claim)
         yield "train", index, len(by_optimizer)
     yield "controls", 0, 1
-    table.measured = controlled(table.settings, table.measured, problem=problem, alpha=alpha, seed=table.made.seed, float64=not own)
+    table.measured = controlled(attached, table.measured, problem=problem, alpha=alpha, seed=table.made.seed, float64=not own)
     yield "controls", 1, 1
 
 
