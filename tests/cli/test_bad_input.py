@@ -41,7 +41,7 @@ def no_work(monkeypatch, tmp_path):
         (["--rule", "alpha/(r-4)"], "divides by zero at r=4"),
         (["--rule", "-alpha/r"], "negative"),
         (["--rule", "(8-r)**0.5", "--ranks", "9,16"], "complex"),
-        (["--rule", "exp(r)"], "not finite"),
+        (["--rule", "exp(r)"], "leave the range of floats"),
         (["--rule", "__import__('os')"], "may not be called"),
         (["--rule", "().__class__"], "not in the language"),
         (["--rule", "rslorra"], "did you mean 'rslora'"),
@@ -112,6 +112,19 @@ def test_cuda_that_is_not_there(capsys):
     assert "not there" in message
 
 
+def test_devices_are_counted_from_zero(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from rsverify.definitions.devices import refuse_device
+    from rsverify.errors import InputError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name in ("cpu", "cpu:0", "cuda", "cuda:0", torch.device("cpu")):
+        refuse_device(name)
+    with pytest.raises(InputError, match="torch sees 1 CUDA device, counted from 0"):
+        refuse_device("cuda:1")
+
+
 def test_base_with_a_wrong_hash(capsys, monkeypatch):
     from rsverify.training.model import base
 
@@ -148,7 +161,7 @@ def test_interruption_keeps_the_rows_that_are_done(capsys, monkeypatch, tmp_path
     from rsverify.records import Prediction
     from rsverify.report.results import read_results
 
-    def derive(table):
+    def derive(table, *_, **__):
         for index, s in enumerate(table.settings, start=1):
             table.predicted[s.claim] = Prediction(s.claim, None, zero=True)
             yield "derive", index, len(table.settings)
