@@ -31,7 +31,8 @@ from rsverify.records import Estimate, Prediction
 from rsverify.statistics.design import LEAST_DRAWS
 from rsverify.statistics.intervals import level_for
 
-RANKS = tuple(2**k for k in range(2, 17))
+RANKS = (4, 8, 15, 32, 61, 128, 257, 512, 1021, 2048, 4093, 8192, 16381, 32768, 65521)
+"""Some are odd, some prime: a rule that is right at powers of two alone is seen."""
 WIDE = Sizes("rank", 24, 16, RANKS)
 """Where the cost of a draw does not grow with the rank."""
 LEARNING_RATE = 1e-3

@@ -262,8 +262,8 @@ def known_curve(question: Question, sampler: Sampler) -> KnownCurve | None:
         values = question.curve.at(question.ranks, d_in=d_in, d_out=d_out, **data)
         assert question.curve.exponent is not None
         return KnownCurve(tuple(values.tolist()), float(question.curve.exponent), "prediction")
-    if claim.statistic not in POWERS or claim.regime != "rank":
-        return None
+    if claim.statistic not in POWERS or claim.regime != "rank" or sampler.task.setting.rule.function is not None:
+        return None  # a callable says nothing of ranks that were not asked for: no law of it tends anywhere that could be known
 
     def law(rank: int) -> float | None:
         mean = sampler.second_moment(rank)

@@ -26,7 +26,7 @@ REAL_TOLERANCE = 0.01
 HALVING_TOLERANCE = 0.2
 FLOAT32_TOLERANCE = 0.02
 """For models whose own code computes norms in float32 whatever the dtype."""
-PRACTICAL_RANKS = (4, 16, 64, 256)
+PRACTICAL_RANKS = (4, 15, 61, 256)
 
 _BY_AUTOGRAD = {
     ("gradient_norm", "frobenius"): ("gradient_norm", 0),

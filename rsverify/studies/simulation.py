@@ -18,8 +18,8 @@ from rsverify.montecarlo.module.sampler import module_setting
 from rsverify.montecarlo.places import Place, Sizes, place_of
 from rsverify.records import Claim, Estimate, Prediction
 
-RANKS = parse_ranks("4,16,64,256,1024,2048,4096,16384,65536")
-QUICK_RANKS = parse_ranks("16,64,256,1024")
+RANKS = parse_ranks("4,15,64,257,1024,2039,4096,16381,65536")
+QUICK_RANKS = parse_ranks("16,61,256,1021")
 D_IN, D_OUT = 16, 12
 """Widths of the simulated layer: rectangular, because square layers hide transposes."""
 UNSETTLED_CEILING = 64

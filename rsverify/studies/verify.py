@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 RULES = ("alpha/r", "alpha/sqrt(r)")
 OPTIMIZERS = ("sgd", "adamw")
-TRAIN_RANKS = "4:256"
+TRAIN_RANKS = "4,8,15,32,61,128,256"
 TRAIN_CEILING = 1024
 """Ranks above are left to Monte Carlo: on the committed base they exceed every width eightfold."""
 STEPPED_DRAWS = 16

@@ -201,3 +201,16 @@ def test_a_precision_that_larger_ranks_alone_would_reach_is_said_to_be_missed():
     found = estimate("lora", "alpha/r", quantity="loss_decrease", ranks=[4, 16, 64], precision=0.05)
     assert (found.interval[1] - found.interval[0]) / 2 > 0.05
     assert any("larger ranks would narrow it" in note for note in found.notes)
+
+
+def test_a_rule_right_at_powers_of_two_alone_is_not_called_stable():
+    """Default ranks hold odd ones, and a callable is asked at no rank that nobody named."""
+    asked: set[int] = set()
+
+    def rule(r: int, alpha: float) -> float:
+        asked.add(r)
+        return alpha / r**0.5 if r & (r - 1) == 0 else alpha / r
+
+    seen = estimate("lora", rule)
+    assert seen.interval is not None and not (-0.1 < seen.interval[0] and seen.interval[1] < 0.1)
+    assert asked <= set(seen.ranks)

@@ -37,7 +37,7 @@ from rsverify.training.model.linears import linear_at
 from rsverify.training.model.problem import Problem
 from rsverify.training.optimizers import DEGREE, silence
 
-RANKS = (4, 8, 16, 32, 64, 128, 256)
+RANKS = (4, 8, 15, 32, 61, 128, 256)
 DRAWS = 32
 EPSILON_REACH = 100.0
 """Entries of the gradient below this many epsilons no longer take a sign-like step to a per cent: g / (|g| + eps) < 0.99."""
