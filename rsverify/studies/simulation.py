@@ -20,6 +20,8 @@ from rsverify.records import Claim, Estimate, Prediction
 
 RANKS = parse_ranks("4,15,64,257,1024,2039,4096,16381,65536")
 QUICK_RANKS = parse_ranks("16,61,256,1021")
+TRAINED = parse_ranks("4,8,15,32,61,128,256")
+"""Some are odd, one prime: a rule that is right at powers of two alone is seen."""
 D_IN, D_OUT = 16, 12
 """Widths of the simulated layer: rectangular, because square layers hide transposes."""
 UNSETTLED_CEILING = 64
@@ -48,7 +50,7 @@ class Bench:
     def trained(self) -> tuple[int, ...]:
         """Ranks on a real block: those of the default where nothing but the block bounds them, else far below its widths."""
         if self.cheap:
-            return parse_ranks("4:256")
+            return TRAINED
         return (2, 4, 8) if self.sizes.regime == "width" or max(self.sizes.ranks) < max(self.sizes.d_in, self.sizes.d_out) else (4, 16, 64)
 
     @property

@@ -25,7 +25,7 @@ from rsverify.report.provenance import provenance
 from rsverify.report.results import write_results
 from rsverify.report.words import meaning, notes, sentence
 from rsverify.stages import Progress, Stages
-from rsverify.studies.simulation import Bench, bench_of, comparable, setting_of, simulate
+from rsverify.studies.simulation import TRAINED, Bench, bench_of, comparable, setting_of, simulate
 from rsverify.verdict import MARGIN, expected_outcome, judge, outcome
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 RULES = ("alpha/r", "alpha/sqrt(r)")
 OPTIMIZERS = ("sgd", "adamw")
-TRAIN_RANKS = "4,8,15,32,61,128,256"
 TRAIN_CEILING = 1024
 """Ranks above are left to Monte Carlo: on the committed base they exceed every width eightfold."""
 STEPPED_DRAWS = 16
@@ -153,7 +152,7 @@ def verify(
         held = beside(target, declared, None if rules is None else _listed(rules), alpha=alpha, ranks=given_ranks)
         target, same, remarks = held.target, held.same, (held.remark,) if held.remark else ()
     asked_rules = _rules(target, rules)
-    _refuse(asked_rules, asked_optimizers, given_ranks or parse_ranks(TRAIN_RANKS), alpha=alpha, margin=margin, seed=seed)
+    _refuse(asked_rules, asked_optimizers, given_ranks or TRAINED, alpha=alpha, margin=margin, seed=seed)
     bench = bench_of(target, asked_rules[0], asked_optimizers, ranks=given_ranks, quick=quick, alpha=alpha)
     alpha = bench.alpha
     train_ranks = tuple(r for r in given_ranks or bench.trained if r <= TRAIN_CEILING)
