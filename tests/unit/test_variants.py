@@ -101,7 +101,7 @@ def test_only_lora_xs_adds_anything_at_init(adapter):
 
 
 @pytest.mark.parametrize("adapter", wrapped(), ids=lambda a: a.name)
-def test_a_wrapped_adapter_starts_as_the_base_and_says_why_it_is_not_derived(adapter):
+def test_a_wrapped_adapter_starts_as_the_base_and_is_derived_to_leading_order_alone(adapter):
     W = torch.from_numpy(stream(0, "variants", "W").standard_normal((D_OUT, D_IN)))
     drawn = {}
     if adapter.core.name.startswith("lora"):
@@ -110,9 +110,8 @@ def test_a_wrapped_adapter_starts_as_the_base_and_says_why_it_is_not_derived(ada
     factors, base = adapter.start(W, drawn, gamma=2.5, rank=R)
     torch.testing.assert_close(adapter.weight(base, factors, gamma=2.5, rank=R), W, rtol=1e-13, atol=1e-14)
     assert sum(factors[name].numel() for name in adapter.trainable) == adapter.parameters(R, D_IN, D_OUT)
-    with pytest.raises(NotDerivable, match=adapter.name) as refused:
-        rv.derive(adapter.name, "alpha/r")
-    assert refused.value.core is adapter.core and adapter.reason in refused.value.reason
+    assert adapter.reason
+    assert not rv.derive(adapter.name, "alpha/r").exact  # to leading order in lr alone
 
 
 def test_dora_keeps_the_row_lengths_and_only_those():
