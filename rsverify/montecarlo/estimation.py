@@ -33,6 +33,8 @@ from rsverify.statistics.intervals import level_for
 
 RANKS = (4, 8, 15, 32, 61, 128, 257, 512, 1021, 2048, 4093, 8192, 16381, 32768, 65521)
 """Some are odd, some prime: a rule that is right at powers of two alone is seen."""
+FAR_BELOW = 8
+"""Times the largest rank that widths are at least where ranks are said to lie far below them."""
 WIDE = Sizes("rank", 24, 16, RANKS)
 """Where the cost of a draw does not grow with the rank."""
 LEARNING_RATE = 1e-3
@@ -115,10 +117,10 @@ def estimate(
             asked.adapter.check_draws(rank, sizes.d_in, sizes.d_out)
     elif engine != "auto":
         raise InputError(f"engine={engine!r}: a module is judged by the dense engine alone; leave it at auto")
-    if asked.claim.regime == "width" and ranks[-1] * 8 > min(sizes.d_in, sizes.d_out):
+    if asked.claim.regime == "width" and ranks[-1] * FAR_BELOW > min(sizes.d_in, sizes.d_out):
         raise InputError(
-            f"regime='width' with d_in={sizes.d_in}, d_out={sizes.d_out} and rank {ranks[-1]}: widths must be at least 8 times the largest"
-            " rank; widen the layer or ask for regime='rank'"
+            f"regime='width' with d_in={sizes.d_in}, d_out={sizes.d_out} and rank {ranks[-1]}: widths must be at least {FAR_BELOW} times"
+            " the largest rank; widen the layer or ask for regime='rank'"
         )
     asked.rule.at(ranks, alpha)
     look = None
@@ -178,10 +180,14 @@ def _laid(
     contracted = target.build is None and not isinstance(target.derivable, WrappedAdapter)
     place = _place(target, rule, common, regime=regime, given=ranks is not None, contracted=contracted, exact=exact)
     sizes = replace(
-        place.sizes, regime=regime or place.sizes.regime, d_in=place.sizes.d_in if d_in is None else d_in,
-        d_out=place.sizes.d_out if d_out is None else d_out, ranks=place.sizes.ranks if ranks is None else parse_ranks(ranks),
+        place.sizes, d_in=place.sizes.d_in if d_in is None else d_in, d_out=place.sizes.d_out if d_out is None else d_out,
+        ranks=place.sizes.ranks if ranks is None else parse_ranks(ranks),
     )  # fmt: skip
-    place = Place(sizes, place.fresh if fresh is None else fresh)
+    own = d_in is not None or d_out is not None
+    if own or max(sizes.ranks) * FAR_BELOW > min(sizes.d_in, sizes.d_out):
+        sizes = replace(sizes, regime="rank")  # sizes of the user's own are no limit of widths unless that is asked for
+    sizes = replace(sizes, regime=regime or sizes.regime)
+    place = Place(sizes, (place.fresh and not own) if fresh is None else fresh)
     used = alpha if alpha is not None else target.alpha if target.alpha is not None else sizes.alpha or ALPHA
     if contracted:
         return _Laid(setting(target.adapter, rule, regime=sizes.regime, **common), place, used, None)

@@ -32,7 +32,6 @@ def few_draws(monkeypatch):
     monkeypatch.setattr(firststep, "SHARE", 0.6)
     monkeypatch.setattr(firststep, "PILOT", 32)
     monkeypatch.setattr(firststep, "MOST", 128)
-    monkeypatch.setattr(stability, "MODULE_DRAWS", 2 * 64)
 
 
 def run(subject, side, monkeypatch, only=STABILITY):
