@@ -37,7 +37,7 @@ def plain_surroundings(*, threads: int | None = None) -> Iterator[None]:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":  # entered only there: under a device context every call is slower
+        if torch.get_default_device().type == "meta":  # it computes nothing; on any other device the work is done where the caller asks
             stack.enter_context(torch.device("cpu"))
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)

@@ -166,7 +166,7 @@ def test_interruption_keeps_the_rows_that_are_done(capsys, monkeypatch, tmp_path
             table.predicted[s.claim] = Prediction(s.claim, None, zero=True)
             yield "derive", index, len(table.settings)
 
-    def stop(*_):
+    def stop(*_, **__):
         yield "simulate", 0, 1
         raise KeyboardInterrupt
 

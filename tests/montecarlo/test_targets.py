@@ -33,13 +33,13 @@ class Lora(nn.Module):
 @pytest.mark.parametrize("name", ["dora", "pissa", "olora", "delora", "fourierft"])
 def test_what_is_not_multilinear_moves_as_the_suites_own_module_of_it(name):
     """Two modules of one declaration, written apart: the same layer at init, and the same first step for the same factors."""
-    from rsverify.conformance.declared import build
+    from rsverify.conformance.declared import Implementation
 
     adapter, rule, rank = rv.adapters()[name], as_rule("alpha/r"), 3
     torch.manual_seed(5)
     first, second = (nn.Linear(8, 6, bias=False, dtype=torch.float64) for _ in range(2))
     second.load_state_dict(first.state_dict())
-    ours, theirs = builder(adapter, rule)(rank, first, 20.0), build(adapter, rule, rank, second, 20.0)
+    ours, theirs = builder(adapter, rule)(rank, first, 20.0), Implementation(adapter, rule).build(rank, second, 20.0)
     held = theirs.part.factors()
     with torch.no_grad():
         for key in (*adapter.trainable, *(set(held) - set(adapter.trainable))):

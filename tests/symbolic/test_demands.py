@@ -68,7 +68,7 @@ def test_the_command_line(capsys, tmp_path):
     [
         (["lorra"], "did you mean 'lora'"),
         (["lora", "--optimizer", "sdg"], "did you mean 'sgd'"),
-        (["lora", "--rule", "alpha/log(r)"], "no power law"),
+        (["lora", "--rule", "alpha/log(r + 1)"], "no power law"),
         (["lora", "--rule", "rslorra"], "did you mean 'rslora'"),
         (["lora", "--quantity", "updat"], "did you mean 'update'"),
         (["lora", "--quantity", "gradient:C"], "factor='C' is not known"),
