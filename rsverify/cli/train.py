@@ -67,6 +67,7 @@ def train(
     from rich.live import Live
 
     from rsverify.definitions.ranks import parse_ranks
+    from rsverify.definitions.targets import as_built
     from rsverify.report.training import summary_table, write_csv, write_figure
     from rsverify.studies.budget import parse_memory
     from rsverify.training import grid, train_stacked
@@ -83,7 +84,7 @@ def train(
     target = chosen(adapter, ())
     trained, alpha = as_trainable(target), scaled(target, alpha)
     # A module applies a rule of its own: another one would only be said of it.
-    rules = rule or (["alpha/r", "alpha/sqrt(r)"] if target.several_rules else [ruled(target, None)])
+    rules = rule or (["alpha/r", "alpha/sqrt(r)"] if target.several_rules else [ruled(target, None) or as_built])
     if not target.several_rules and rule and len(rule) > 1:
         raise _refused(f"rule={rule}: {adapter} is a module as it is built, under one rule of its own; give at most one --rule")
     rates = _numbers(lr)

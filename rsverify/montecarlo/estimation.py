@@ -11,7 +11,7 @@ from rsverify.definitions.claims import Setting, data_quantities, setting
 from rsverify.definitions.optimizers import Optimizer
 from rsverify.definitions.ranks import parse_ranks
 from rsverify.definitions.rules import ALPHA, ScalingRule, as_rule
-from rsverify.definitions.targets import AS_BUILT, Build, Target, as_target
+from rsverify.definitions.targets import Build, Target, as_built, as_target
 from rsverify.definitions.wrapped import WrappedAdapter
 from rsverify.errors import BudgetError, InputError, known_arguments
 from rsverify.montecarlo.budget import Budget
@@ -153,14 +153,6 @@ def estimate(
     )  # fmt: skip
     found = answer(question, _sampler(laid, task, engine), progress)
     return found if look is None or not look.note else replace(found, notes=(*found.notes, look.note))
-
-
-def as_built(r: float, alpha: float) -> float:
-    """The rule of a module that applies its own, and of which nothing says which: not known, so that nothing is divided by it."""
-    return 1.0
-
-
-as_built.__name__ = AS_BUILT
 
 
 @dataclass(frozen=True)

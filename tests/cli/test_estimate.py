@@ -60,7 +60,7 @@ def test_calibrate_reports_and_judges(capsys, tmp_path) -> None:
         (["--ranks", "8"], "one rank has no slope"),
         (["--precision", "1e-7"], "takes about"),
         (["--precision", "0"], "precision=0"),
-        (["--lr", "1e150", "--steps", "5", "--rule", "alpha"], "diverges: at rank 4 the numbers of step 2"),
+        (["--lr", "1e30", "--steps", "5", "--rule", "alpha"], "diverges: at rank 4 the numbers of step 3"),
         (["--out", "x.gif"], "expected .svg, .png or .pdf"),
         (["--out", "no/x.svg"], "does not exist"),
         (["--csv", "no/x.csv"], "does not exist"),
