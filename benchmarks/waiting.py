@@ -28,7 +28,7 @@ TABLE: dict[str, tuple[str, float]] = {
     "transfer": ("transfer --rank 16 --alpha 32 --lr 2e-4 --to-rank 128", 0.3),
     "derive": ("derive lora", 0.3),
     "solve": ("solve lora --optimizer adamw", 0.3),
-    "atlas --quick": ("atlas --quick --out {out}", 12.0),
+    "atlas --quick": ("atlas --quick", 12.0),
 }
 """Command lines, each with the most that it may take in times of `import torch`."""
 IMPORT = [sys.executable, "-c", "import torch"]

@@ -56,22 +56,24 @@ def _benchmark(name: str, *options: str, room: str | None = None, dated: str = "
 
 
 _ALARMS = "the text tells what a run at that commit found"
+_BEFORE = "made before 0.2.0, with other draws of simulation: told as of its commit until the long run is made anew (docs/roadmap.md)"
 _TIMES = "times are told as those of the commit at which they were measured, alone on a machine"
 SOURCES: dict[str, Source] = {
     "theory": _gathered("theory", *_THEORY, "rsverify/studies/transfer.py"),
     "proofs": _gathered("proofs", "proofs", "rsverify/proving"),
     "dichotomy": _gathered("dichotomy", *_SIMULATION),
     "verify": _gathered("verify", *_SIMULATION, "rsverify/training"),
-    "atlas": Source("paper/evidence/atlas.json", "rsverify atlas --evidence paper/evidence/atlas.json", ATLAS),
-    "reproduce": Source("paper/evidence/reproduce.json", "rsverify reproduce --json paper/evidence/reproduce.json", REPRODUCE),
+    "atlas": Source("paper/evidence/atlas.json", "rsverify atlas --evidence paper/evidence/atlas.json", ATLAS, _BEFORE),
+    "reproduce": Source("paper/evidence/reproduce.json", "rsverify reproduce --json paper/evidence/reproduce.json", REPRODUCE, _BEFORE),
     "again": Source(
         "paper/evidence/reproduce_again.json",
         "rsverify reproduce --seed 1 --against paper/evidence/reproduce.json --json paper/evidence/reproduce_again.json",
         REPRODUCE,
+        _BEFORE,
     ),
-    "defects": Source("paper/evidence/peft_defects.json", "python benchmarks/peft_defects.py", BENCHMARKS["peft_defects"]),
+    "defects": Source("paper/evidence/peft_defects.json", "python benchmarks/peft_defects.py", BENCHMARKS["peft_defects"], _BEFORE),
     "suite": _gathered("suite", "rsverify/conformance", "rsverify/testing/mutants", "rsverify/testing/matrix.py", "docs/mutants.md"),
-    "calibration": _benchmark("calibration"),
+    "calibration": _benchmark("calibration", dated=_BEFORE),
     "montecarlo": _benchmark("montecarlo", dated=_TIMES),
     **{
         f"training-{case}": _benchmark(f"training-{case}", case, dated=_TIMES) for case in ("d64-t64", "d128-t64", "d128-t512", "d256-t512")
