@@ -84,7 +84,7 @@ def train(
     target = chosen(adapter, ())
     trained, alpha = as_trainable(target), scaled(target, alpha)
     # A module applies a rule of its own: another one would only be said of it.
-    rules = rule or (["alpha/r", "alpha/sqrt(r)"] if target.several_rules else [ruled(target, None) or as_built])
+    rules: list[Any] = list(rule or (["alpha/r", "alpha/sqrt(r)"] if target.several_rules else [ruled(target, None) or as_built]))
     if not target.several_rules and rule and len(rule) > 1:
         raise _refused(f"rule={rule}: {adapter} is a module as it is built, under one rule of its own; give at most one --rule")
     rates = _numbers(lr)

@@ -51,7 +51,7 @@ def derive(
     declared = as_declared(adapter)
     outer = declared if isinstance(declared, WrappedAdapter) else None
     asked = setting(
-        declared if outer is None else outer.core, rule,
+        declared.core if isinstance(declared, WrappedAdapter) else declared, rule,
         optimizer=optimizer, quantity=quantity, statistic=statistic, probe=probe, steps=steps, regime=regime,
     )  # fmt: skip
     if outer is not None:
